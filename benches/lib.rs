@@ -1,0 +1,1 @@
+//! Named workloads shared by the benchmarks of corten.

@@ -1,0 +1,1 @@
+//! Tensor, autograd and operations of corten.

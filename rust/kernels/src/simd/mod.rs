@@ -1,0 +1,1 @@
+//! One trait over `std::arch`; CPU detection once; vector math with stated ULP.

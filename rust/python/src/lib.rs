@@ -1,0 +1,1 @@
+//! The Python extension module `corten._core`: the only place that names pyo3.
