@@ -1,4 +1,28 @@
-//! Threads. The only file that names rayon (kernels.md, Threading).
+//! Threads. The only file that names rayon.
+//!
+//! A kernel is split into tiles whose results do not depend on who computes them. The calling thread is thread 0 of a
+//! private pool and works on the tiles itself; up to `n - 1` workers help it.
+//!
+//! * A *resident job* per worker polls one word (the gate) for [`spin`](Settings::spin) (100 us, `CORTEN_SPIN_US`) and
+//!   then gives its thread back to rayon, which puts it to sleep. Publishing a region is one store to that word; jobs
+//!   that left are spawned again, and the caller never waits for one that is still waking up: the gate closes when
+//!   the tiles are gone, and only threads that came in are waited for.
+//! * Work below a threshold ([`Cost`]) runs on the caller alone, as do regions inside regions and regions of a second
+//!   thread while the pool is taken.
+//! * A panic in a tile reaches the caller, and the pool stays usable. A forked child builds a pool of its own.
+//!
+//! Environment: `CORTEN_NUM_THREADS`; `CORTEN_SPIN_US`; `CORTEN_SERIAL_BELOW` (microseconds of estimated work below
+//! which nothing is shared; 0 forces every region onto all threads, for tests).
+
+use core::cell::{Cell, UnsafeCell};
+use core::ops::Range;
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*,
+};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// Work of one region, from which it is decided whether other threads are worth waking.
 #[derive(Clone, Copy, Debug, Default)]
@@ -9,41 +33,760 @@ pub struct Cost {
     pub bytes: f64,
 }
 
-/// Number of threads that kernels use, the caller included.
+impl Cost {
+    /// Estimated microseconds on one thread: `max(flops / 100 GFLOP/s, bytes / 25 GB/s)`.
+    pub fn micros(&self) -> f64 {
+        (self.flops / 100e3).max(self.bytes / 25e3)
+    }
+}
+
+/// Shared only if it takes longer than this with workers awake, in microseconds.
+const HOT: f64 = 10.0;
+/// The same when they sleep: a wake-up costs 50-100 us.
+const COLD: f64 = 100.0;
+/// A barrier region waits for sleepers only above this.
+const WAIT_FOR_SLEEPERS: f64 = 300.0;
+/// How often a long call looks for Ctrl-C.
+const POLL: Duration = Duration::from_millis(20);
+
+struct Settings {
+    spin: Duration,
+    cores: usize,
+}
+
+fn settings() -> &'static Settings {
+    static S: OnceLock<Settings> = OnceLock::new();
+    S.get_or_init(|| {
+        let us = env("CORTEN_SPIN_US").unwrap_or(100.0);
+        if let Some(us) = env("CORTEN_SERIAL_BELOW") {
+            set_serial_below(Some(us));
+        }
+        Settings {
+            spin: Duration::from_nanos((us.clamp(0.0, 1e6) * 1e3) as u64),
+            // std reads the affinity mask and the cgroup (v1 and v2) quota.
+            cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
+        }
+    })
+}
+
+fn env(name: &str) -> Option<f64> {
+    std::env::var(name)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+        .filter(|x: &f64| *x >= 0.0)
+}
+
+/// 0: not yet chosen.
+static WANTED: AtomicUsize = AtomicUsize::new(0);
+/// Bits of an f64 in microseconds; NaN: the built-in thresholds.
+static SERIAL_BELOW: AtomicU64 = AtomicU64::new(0x7ff8_0000_0000_0000);
+/// Set while a thread uses the pool; a second one runs inline instead of waiting.
+static BUSY: AtomicBool = AtomicBool::new(false);
+/// The pool, owned by whoever holds BUSY. A pointer, so that a forked child can forget it.
+static POOL: AtomicPtr<Pool> = AtomicPtr::new(core::ptr::null_mut());
+/// `fn() -> bool`, or null.
+static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+/// One bit per thread that has run a tile.
+static WORKED: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
+
+thread_local! {
+    static IN_REGION: Cell<bool> = const { Cell::new(false) };
+    static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Number of threads that kernels use, the caller included. At first the cores that the affinity mask and the cgroup
+/// quota leave to this process, or `CORTEN_NUM_THREADS`.
 pub fn num_threads() -> usize {
-    unimplemented!()
+    match WANTED.load(Relaxed) {
+        0 => {
+            let n = env("CORTEN_NUM_THREADS").map_or(0, |x| x as usize);
+            let n = if n == 0 { settings().cores } else { n };
+            match WANTED.compare_exchange(0, n, Relaxed, Relaxed) {
+                Ok(_) => n,
+                Err(other) => other,
+            }
+        }
+        n => n,
+    }
 }
-/// Sets it (at least 1; never clamped to the number of cores).
+
+/// Sets it (at least 1; never clamped to the number of cores). The pool is rebuilt by the next region.
 pub fn set_num_threads(n: usize) {
-    unimplemented!()
+    WANTED.store(n.max(1), Relaxed);
 }
+
+/// Overrides the threshold below which work is not shared, in microseconds; `Some(0.0)` forces every region onto all
+/// threads and makes the caller wait until all have come, `None` is the built-in rule.
+pub fn set_serial_below(micros: Option<f64>) {
+    SERIAL_BELOW.store(micros.unwrap_or(f64::NAN).to_bits(), Relaxed);
+}
+
+/// How many different threads have run a tile since [`reset_worked`] (tests of determinism ask it).
+pub fn worked() -> usize {
+    WORKED
+        .iter()
+        .map(|w| w.load(Relaxed).count_ones() as usize)
+        .sum()
+}
+
+/// Starts the count of [`worked`] anew.
+pub fn reset_worked() {
+    WORKED.iter().for_each(|w| w.store(0, Relaxed));
+}
+
+fn mark(thread: usize) {
+    let (word, bit) = (&WORKED[thread / 64 % 16], 1 << (thread % 64));
+    // Read first: the line stays shared.
+    if word.load(Relaxed) & bit == 0 {
+        word.fetch_or(bit, Relaxed);
+    }
+}
+
+/// Sets the function that says whether the user wants to stop (Ctrl-C). It is called on the calling thread only, at
+/// tile boundaries, every 20 ms of a long call.
+pub fn set_interrupt_hook(f: fn() -> bool) {
+    HOOK.store(f as *mut (), Relaxed);
+}
+
+/// Asks the interrupt hook now (long loops outside kernels call it, at most every few milliseconds).
+/// When it says yes, [`take_interrupted`] will too.
+pub fn poll_interrupt() -> bool {
+    let hook = HOOK.load(Relaxed);
+    if hook.is_null() {
+        return false;
+    }
+    // SAFETY: only set_interrupt_hook stores here, and it stores a `fn() -> bool`.
+    let hook = unsafe { core::mem::transmute::<*mut (), fn() -> bool>(hook) };
+    let stop = hook();
+    if stop {
+        INTERRUPTED.set(true);
+    }
+    stop
+}
+
+/// True once if a kernel that this thread called was abandoned by the interrupt hook: its outputs are incomplete and
+/// must not be published.
+pub fn take_interrupted() -> bool {
+    INTERRUPTED.replace(false)
+}
+
+/// Forked children own no worker: they forget the parent's pool.
+fn register_fork_handler() {
+    #[cfg(unix)]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        extern "C" fn child() {
+            POOL.store(core::ptr::null_mut(), Relaxed);
+            BUSY.store(false, Relaxed);
+        }
+        // SAFETY: the handler only stores to atomics, which is allowed after fork.
+        ONCE.call_once(|| unsafe {
+            libc::pthread_atfork(None, None, Some(child));
+        });
+    }
+}
+
+/// Gives the code inside the default floating-point environment (round to nearest, no flush to zero: other libraries
+/// set it, and results must not depend on that) and restores the caller's afterwards.
+struct FloatEnv(#[allow(dead_code)] u64);
+
+impl FloatEnv {
+    #[cfg(target_arch = "x86_64")]
+    fn enter() -> Self {
+        const MODE: u32 = 0xffc0;
+        let mut old = 0u32;
+        // SAFETY: stores the control register into a local.
+        unsafe {
+            core::arch::asm!("stmxcsr [{}]", in(reg) &mut old, options(nostack, preserves_flags))
+        };
+        if old & MODE != 0x1f80 {
+            Self::set(0x1f80);
+        }
+        FloatEnv(old.into())
+    }
+    #[cfg(target_arch = "x86_64")]
+    fn set(x: u32) {
+        // SAFETY: a valid control word read from a local; our own code assumes the default one.
+        unsafe {
+            core::arch::asm!("ldmxcsr [{}]", in(reg) &x, options(nostack, preserves_flags, readonly))
+        };
+    }
+    #[cfg(target_arch = "aarch64")]
+    fn enter() -> Self {
+        let old: u64;
+        // SAFETY: reads the control register.
+        unsafe {
+            core::arch::asm!("mrs {}, fpcr", out(reg) old, options(nomem, nostack, preserves_flags))
+        };
+        if old != 0 {
+            // SAFETY: 0 is the default environment, which Rust code assumes.
+            unsafe {
+                core::arch::asm!("msr fpcr, {}", in(reg) 0u64, options(nomem, nostack, preserves_flags))
+            };
+        }
+        FloatEnv(old)
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn enter() -> Self {
+        FloatEnv(0)
+    }
+}
+
+impl Drop for FloatEnv {
+    fn drop(&mut self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 as u32 & 0xffc0 != 0x1f80 {
+            Self::set(self.0 as u32);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if self.0 != 0 {
+            // SAFETY: puts back what was there.
+            unsafe {
+                core::arch::asm!("msr fpcr, {}", in(reg) self.0, options(nomem, nostack, preserves_flags))
+            };
+        }
+    }
+}
+
+/// Keeps words that different threads write off each other's cache lines (pairs of lines are fetched together).
+#[repr(align(128))]
+struct Line<T>(T);
+
+const OPEN: u64 = 1 << 63;
+const COUNT: u64 = 0xffff_ffff;
+
+// States of a worker's resident job.
+const LEFT: u8 = 0;
+const SPAWNED: u8 = 1;
+const AWAKE: u8 = 2;
+
+#[derive(Clone, Copy)]
+enum Body {
+    /// Tiles from the cursor. `first`: thread i begins with tile i, so that each one works (forced mode).
+    Tiles {
+        f: *const (dyn Fn(usize) + Sync),
+        tiles: usize,
+        first: bool,
+    },
+    /// Once per thread.
+    Team(*const (dyn Fn(&Team<'_>) + Sync)),
+}
+
+struct Shared {
+    /// open bit, 31-bit epoch, number of workers inside.
+    gate: Line<AtomicU64>,
+    /// epoch and team size; published when enrolment is closed before the start.
+    go: Line<AtomicU64>,
+    cursor: Line<AtomicUsize>,
+    arrived: Line<AtomicU32>,
+    generation: Line<AtomicU32>,
+    abort: Line<AtomicBool>,
+    /// Written by the caller while the gate is closed and nobody is inside; read by workers inside.
+    body: UnsafeCell<Option<Body>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    slots: Vec<AtomicU8>,
+    quit: AtomicBool,
+    /// Spins before yielding: few when there are more threads than cores.
+    patience: u32,
+}
+
+// SAFETY: `body` is the only field that is not Sync; it is written by the thread that holds BUSY while the gate is
+// closed and its count is 0, and read by workers that raised the count while the gate was open.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointers in `body` are only used while the region that published them lasts.
+unsafe impl Send for Shared {}
+
+/// Payload of the unwinding that takes a thread out of a barrier after another one panicked.
+struct Aborted;
+
+impl Shared {
+    fn wait(&self, mut done: impl FnMut() -> bool) {
+        let mut spins = 0u32;
+        while !done() {
+            spins += 1;
+            if spins >= self.patience {
+                std::thread::yield_now();
+            } else {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Runs this thread's share and keeps its panic.
+    fn work(&self, body: Body, thread: usize, size: usize, poll: Option<Instant>) {
+        let result = catch_unwind(AssertUnwindSafe(|| match body {
+            Body::Tiles { f, tiles, first } => {
+                // SAFETY: the caller keeps the closure alive until everyone has left the region.
+                let f = unsafe { &*f };
+                let mut poller = Poller::new(poll);
+                if first && thread < tiles {
+                    mark(thread);
+                    f(thread);
+                }
+                loop {
+                    let t = self.cursor.0.fetch_add(1, Relaxed);
+                    if t >= tiles {
+                        break;
+                    }
+                    mark(thread);
+                    f(t);
+                    if poller.stop() {
+                        self.cursor.0.store(tiles, Relaxed);
+                    }
+                }
+            }
+            Body::Team(f) => {
+                mark(thread);
+                // SAFETY: as above.
+                let f = unsafe { &*f };
+                f(&Team {
+                    shared: Some(self),
+                    index: thread,
+                    size,
+                });
+            }
+        }));
+        if let Err(payload) = result {
+            // Nobody claims another tile.
+            self.cursor.0.store(usize::MAX / 2, Relaxed);
+            let mut slot = self.panic.lock().unwrap_or_else(|e| e.into_inner());
+            // The first real panic is reported; `Aborted` is only its echo.
+            if !payload.is::<Aborted>() && slot.is_none() {
+                *slot = Some(payload);
+            }
+            drop(slot);
+            self.abort.0.store(true, Release);
+        }
+    }
+
+    /// The resident job of one worker.
+    fn reside(&self, slot: usize) {
+        let state = &self.slots[slot];
+        state.store(AWAKE, SeqCst);
+        IN_REGION.set(true);
+        let _env = FloatEnv::enter();
+        let mut last = u64::MAX; // no epoch
+        'awake: loop {
+            let mut since = Instant::now();
+            let mut spins = 0u32;
+            loop {
+                let gate = self.gate.0.load(SeqCst);
+                let epoch = (gate & !OPEN) >> 32;
+                if gate & OPEN != 0 && epoch != last {
+                    if self
+                        .gate
+                        .0
+                        .compare_exchange_weak(gate, gate + 1, AcqRel, Relaxed)
+                        .is_ok()
+                    {
+                        last = epoch;
+                        self.inside(epoch, (gate & COUNT) as usize + 1);
+                        since = Instant::now();
+                    }
+                    continue;
+                }
+                if self.quit.load(Relaxed) {
+                    return;
+                }
+                spins = spins.wrapping_add(1);
+                if spins >= self.patience {
+                    std::thread::yield_now();
+                } else {
+                    core::hint::spin_loop();
+                }
+                if spins % 32 == 0 && since.elapsed() >= settings().spin {
+                    break;
+                }
+            }
+            // Leave; but look once more, for a region published between the last look and the store.
+            state.store(LEFT, SeqCst);
+            let gate = self.gate.0.load(SeqCst);
+            let news = gate & OPEN != 0 && (gate & !OPEN) >> 32 != last;
+            if !news || state.compare_exchange(LEFT, AWAKE, SeqCst, SeqCst).is_err() {
+                return;
+            }
+            continue 'awake;
+        }
+    }
+
+    /// A worker that came in as number `thread`.
+    fn inside(&self, epoch: u64, thread: usize) {
+        // SAFETY: this thread is counted in the gate, so the caller neither changes nor frees the body.
+        let body = unsafe { *self.body.get() };
+        if let Some(body) = body {
+            let mut size = 0;
+            if !matches!(body, Body::Tiles { first: false, .. }) {
+                let mut go = 0;
+                self.wait(|| {
+                    go = self.go.0.load(Acquire);
+                    go >> 32 == epoch
+                });
+                size = (go & COUNT) as usize;
+            }
+            self.work(body, thread, size, None);
+        }
+        self.gate.0.fetch_sub(1, Release);
+    }
+}
+
+struct Pool {
+    /// `None` if the system gave no threads.
+    rayon: Option<rayon::ThreadPool>,
+    shared: Arc<Shared>,
+    threads: usize,
+    epoch: u64,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.quit.store(true, Relaxed);
+    }
+}
+
+impl Pool {
+    fn new(threads: usize) -> Self {
+        register_fork_handler();
+        let rayon = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads - 1)
+            .thread_name(|i| format!("corten-{}", i + 1))
+            .build()
+            .ok();
+        let workers = if rayon.is_some() { threads - 1 } else { 0 };
+        let shared = Shared {
+            gate: Line(AtomicU64::new(0)),
+            go: Line(AtomicU64::new(u64::MAX)),
+            cursor: Line(AtomicUsize::new(0)),
+            arrived: Line(AtomicU32::new(0)),
+            generation: Line(AtomicU32::new(0)),
+            abort: Line(AtomicBool::new(false)),
+            body: UnsafeCell::new(None),
+            panic: Mutex::new(None),
+            slots: (0..workers).map(|_| AtomicU8::new(LEFT)).collect(),
+            quit: AtomicBool::new(false),
+            patience: if threads > settings().cores {
+                100
+            } else {
+                20_000
+            },
+        };
+        Pool {
+            rayon,
+            shared: Arc::new(shared),
+            threads,
+            epoch: 0,
+        }
+    }
+
+    fn awake(&self) -> usize {
+        let slots = &self.shared.slots;
+        slots.iter().filter(|s| s.load(Relaxed) == AWAKE).count()
+    }
+
+    /// Runs one region on the calling thread and on the workers that come.
+    fn run(&mut self, body: Body, micros: f64, forced: bool, poll: Option<Instant>) {
+        let shared = &*self.shared;
+        let awake = self.awake();
+        self.epoch = (self.epoch + 1) & 0x7fff_ffff;
+        let first = match body {
+            Body::Tiles { first, .. } => first,
+            Body::Team(_) => false,
+        };
+        // SAFETY: the gate is closed and nobody is inside; we hold BUSY.
+        unsafe { *shared.body.get() = Some(body) };
+        let start = if first { self.threads } else { 0 };
+        shared.cursor.0.store(start, Relaxed);
+        shared.arrived.0.store(0, Relaxed);
+        shared.abort.0.store(false, Relaxed);
+        // SeqCst against the worker's "LEFT, then look at the gate once more".
+        shared.gate.0.store(OPEN | self.epoch << 32, SeqCst);
+        if let Some(rayon) = &self.rayon {
+            for (i, slot) in shared.slots.iter().enumerate() {
+                if slot.load(SeqCst) == LEFT
+                    && slot.compare_exchange(LEFT, SPAWNED, SeqCst, SeqCst).is_ok()
+                {
+                    let shared = self.shared.clone();
+                    rayon.spawn(move || shared.reside(i));
+                }
+            }
+        }
+        let mut size = 0;
+        if first || matches!(body, Body::Team(_)) {
+            let workers = shared.slots.len();
+            let came = || (shared.gate.0.load(Relaxed) & COUNT) as usize;
+            if forced {
+                shared.wait(|| came() == workers);
+            } else {
+                let since = Instant::now();
+                shared.wait(|| {
+                    let (have, us) = (came(), since.elapsed().as_micros() as f64);
+                    // Those awake come at once unless the system took their core away.
+                    let hot = have >= awake || us > 5.0;
+                    let cold = micros < WAIT_FOR_SLEEPERS || us > (micros * 0.25).min(100.0);
+                    have == workers || (hot && cold)
+                });
+            }
+            size = (shared.gate.0.fetch_and(!OPEN, AcqRel) & COUNT) as usize + 1;
+            shared.go.0.store(self.epoch << 32 | size as u64, Release);
+        }
+        shared.work(body, 0, size, poll);
+        shared.gate.0.fetch_and(!OPEN, AcqRel);
+        shared.wait(|| shared.gate.0.load(Acquire) & COUNT == 0);
+        // SAFETY: closed and empty again.
+        unsafe { *shared.body.get() = None };
+        if shared.abort.0.load(Acquire) {
+            let payload = shared
+                .panic
+                .lock()
+                .unwrap_or_else(|e| e.into_inner())
+                .take();
+            resume_unwind(payload.unwrap_or_else(|| Box::new("a kernel thread was aborted")));
+        }
+    }
+}
+
+/// Looks for Ctrl-C every 20 ms; `None` never does.
+struct Poller(Option<Instant>);
+
+impl Poller {
+    fn new(since: Option<Instant>) -> Self {
+        Poller(since.filter(|_| !HOOK.load(Relaxed).is_null()))
+    }
+    fn stop(&mut self) -> bool {
+        match self.0 {
+            Some(since) if since.elapsed() >= POLL => {
+                self.0 = Some(Instant::now());
+                poll_interrupt()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Owns the pool, and gives it back when dropped.
+struct Lease;
+
+impl Lease {
+    fn take(wait: bool) -> Option<Lease> {
+        while BUSY.swap(true, Acquire) {
+            if !wait {
+                return None;
+            }
+            std::thread::yield_now();
+        }
+        Some(Lease)
+    }
+    fn pool(&mut self, threads: usize) -> &mut Pool {
+        let mut p = POOL.load(Relaxed);
+        // SAFETY: BUSY is ours, so nobody else reads or replaces the pool.
+        if p.is_null() || unsafe { (*p).threads } != threads {
+            let new = Box::into_raw(Box::new(Pool::new(threads)));
+            POOL.store(new, Relaxed);
+            if !p.is_null() {
+                // SAFETY: made by Box::into_raw above and no longer reachable.
+                drop(unsafe { Box::from_raw(p) });
+            }
+            p = new;
+        }
+        // SAFETY: alive and exclusively ours while the lease lives.
+        unsafe { &mut *p }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        BUSY.store(false, Release);
+    }
+}
+
+/// Shares the body if that pays; `false`: the caller has to run it alone.
+fn shared(cost: Cost, tiles: usize, make: impl FnOnce(bool) -> Body, poll: bool) -> bool {
+    let threads = num_threads();
+    if threads == 1 || tiles <= 1 || IN_REGION.get() {
+        return false;
+    }
+    settings();
+    let below = f64::from_bits(SERIAL_BELOW.load(Relaxed));
+    let (hot, cold) = if below.is_nan() {
+        (HOT, COLD)
+    } else {
+        (below, below)
+    };
+    let forced = below == 0.0;
+    let micros = cost.micros();
+    if micros < hot && !forced {
+        return false;
+    }
+    let Some(mut lease) = Lease::take(forced) else {
+        return false;
+    };
+    let pool = lease.pool(threads);
+    if pool.shared.slots.is_empty() || (micros < cold && !forced && pool.awake() == 0) {
+        return false;
+    }
+    struct Inside;
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            IN_REGION.set(false);
+        }
+    }
+    IN_REGION.set(true);
+    let _inside = Inside;
+    let _env = FloatEnv::enter();
+    pool.run(make(forced), micros, forced, poll.then(Instant::now));
+    true
+}
+
 /// Runs `f(tile)` for every tile in `0..tiles`, tiles claimed from an atomic cursor by the caller and whoever is awake.
 /// Which thread runs a tile must not matter to the result. Nested calls run inline.
+///
+/// When the interrupt hook says stop, the remaining tiles are skipped and [`take_interrupted`] says so.
+///
+/// # Panics
+/// With the payload of the first tile that panicked, after all threads have left.
 pub fn for_each(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync)) {
-    unimplemented!()
+    each(tiles, cost, f, true);
+}
+
+/// [`for_each`] that Ctrl-C does not cut short: for updates in place, which must not be left half done.
+pub fn for_each_atomic(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync)) {
+    each(tiles, cost, f, false);
+}
+
+fn each(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync), poll: bool) {
+    if tiles == 0 {
+        return;
+    }
+    let make = |first| Body::Tiles {
+        // SAFETY: only the lifetime changes; `run` returns after the last use.
+        f: unsafe {
+            core::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(f)
+        },
+        tiles,
+        first,
+    };
+    if shared(cost, tiles, make, poll) {
+        return;
+    }
+    let _env = FloatEnv::enter();
+    if !IN_REGION.get() {
+        mark(0);
+    }
+    // Short work is not worth a look at the clock.
+    let poll = poll && cost.micros() > 1e3 && !IN_REGION.get();
+    let mut poller = Poller::new(poll.then(Instant::now));
+    for t in 0..tiles {
+        f(t);
+        if poller.stop() {
+            break;
+        }
+    }
+}
+
+/// Runs `f` on `0..len` cut into pieces of `chunk` (the last one shorter). The cuts depend on `len` and `chunk` alone.
+pub fn for_each_chunk(len: usize, chunk: usize, cost: Cost, f: &(dyn Fn(Range<usize>) + Sync)) {
+    let chunk = chunk.max(1);
+    for_each(len.div_ceil(chunk), cost, &|t| {
+        f(t * chunk..((t + 1) * chunk).min(len));
+    });
 }
 
 /// One thread's view of a [`region`].
 pub struct Team<'a> {
-    _p: core::marker::PhantomData<&'a ()>,
+    shared: Option<&'a Shared>,
+    index: usize,
+    size: usize,
 }
+
 impl Team<'_> {
     /// 0 for the caller.
     pub fn index(&self) -> usize {
-        unimplemented!()
+        self.index
     }
     /// Threads in this region.
     pub fn size(&self) -> usize {
-        unimplemented!()
+        self.size
+    }
+    /// This thread's share of `0..len`, cut into `size()` nearly equal runs.
+    pub fn share(&self, len: usize) -> Range<usize> {
+        let (q, r) = (len / self.size, len % self.size);
+        let start = self.index * q + self.index.min(r);
+        start..start + q + usize::from(self.index < r)
     }
     /// Waits until every thread of the team has come here; writes before it are visible after it.
+    /// Every thread must call it equally often.
     pub fn barrier(&self) {
-        unimplemented!()
+        let Some(shared) = self.shared else { return };
+        if self.size == 1 {
+            return;
+        }
+        // It cannot move on before this thread has arrived.
+        let generation = shared.generation.0.load(Relaxed);
+        if shared.arrived.0.fetch_add(1, AcqRel) as usize + 1 == self.size {
+            shared.arrived.0.store(0, Relaxed);
+            shared
+                .generation
+                .0
+                .store(generation.wrapping_add(1), Release);
+            return;
+        }
+        let mut aborted = false;
+        shared.wait(|| {
+            aborted = shared.abort.0.load(Acquire);
+            aborted || shared.generation.0.load(Acquire) != generation
+        });
+        if aborted {
+            resume_unwind(Box::new(Aborted));
+        }
     }
 }
+
 /// Runs `f` once on every thread of a team whose size is fixed at the start (1 when the work is too small).
+///
+/// # Panics
+/// With the payload of the first thread that panicked; the others are taken out of their barriers.
 pub fn region(cost: Cost, f: &(dyn Fn(&Team<'_>) + Sync)) {
-    unimplemented!()
+    let make = |_| {
+        // SAFETY: only the lifetime changes; `run` returns after the last use.
+        Body::Team(unsafe {
+            core::mem::transmute::<
+                *const (dyn Fn(&Team<'_>) + Sync),
+                *const (dyn Fn(&Team<'_>) + Sync),
+            >(f)
+        })
+    };
+    if shared(cost, usize::MAX, make, false) {
+        return;
+    }
+    let _env = FloatEnv::enter();
+    if !IN_REGION.get() {
+        mark(0);
+    }
+    f(&Team {
+        shared: None,
+        index: 0,
+        size: 1,
+    });
+}
+
+/// Runs `f` with `n` threads and every region forced onto all of them, one such caller at a time; for tests.
+#[doc(hidden)]
+pub fn with_forced_threads<R>(n: usize, f: impl FnOnce() -> R) -> R {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    settings();
+    struct Restore(usize, u64);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            WANTED.store(self.0, Relaxed);
+            SERIAL_BELOW.store(self.1, Relaxed);
+        }
+    }
+    let _restore = Restore(num_threads(), SERIAL_BELOW.load(Relaxed));
+    set_num_threads(n);
+    set_serial_below(Some(0.0));
+    f()
 }
 
 /// A pointer that tiles write disjoint parts through.
@@ -61,5 +804,332 @@ impl<T> SharedMut<T> {
     pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
         // SAFETY: the caller's promise.
         unsafe { core::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    const BIG: Cost = Cost {
+        flops: 1e9,
+        bytes: 0.0,
+    };
+
+    fn message(e: &(dyn Any + Send)) -> &str {
+        e.downcast_ref::<&str>()
+            .copied()
+            .or_else(|| e.downcast_ref::<String>().map(|s| s.as_str()))
+            .unwrap_or("?")
+    }
+
+    #[test]
+    fn every_tile_runs_once_and_every_thread_works() {
+        for n in [1, 2, 3, 8] {
+            with_forced_threads(n, || {
+                for tiles in [1, 2, 7, 8, 9, 100] {
+                    let count: Vec<_> = (0..tiles).map(|_| AtomicUsize::new(0)).collect();
+                    let ids = Mutex::new(HashSet::new());
+                    reset_worked();
+                    for_each(tiles, BIG, &|t| {
+                        count[t].fetch_add(1, Relaxed);
+                        ids.lock().unwrap().insert(std::thread::current().id());
+                    });
+                    assert!(count.iter().all(|c| c.load(Relaxed) == 1));
+                    let expect = if tiles == 1 { 1 } else { n.min(tiles) };
+                    assert_eq!(ids.lock().unwrap().len(), expect);
+                    // Other tests' kernels may use the pool meanwhile.
+                    assert!(worked() >= expect);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn barriers_separate_phases() {
+        for n in [1, 2, 3, 8] {
+            with_forced_threads(n, || {
+                let cells: Vec<_> = (0..n).map(|_| AtomicUsize::new(0)).collect();
+                region(BIG, &|team| {
+                    assert_eq!(team.size(), n);
+                    for round in 1..=50 {
+                        cells[team.index()].store(round, Relaxed);
+                        team.barrier();
+                        assert!(cells.iter().all(|c| c.load(Relaxed) == round));
+                        team.barrier();
+                    }
+                });
+            });
+        }
+    }
+
+    #[test]
+    fn shares_cover_everything_once() {
+        for size in 1..6 {
+            for len in 0..20 {
+                let mut next = 0;
+                for index in 0..size {
+                    let team = Team {
+                        shared: None,
+                        index,
+                        size,
+                    };
+                    let r = team.share(len);
+                    assert_eq!(r.start, next);
+                    next = r.end;
+                }
+                assert_eq!(next, len);
+            }
+        }
+        let sum = AtomicUsize::new(0);
+        for_each_chunk(10, 4, Cost::default(), &|r| {
+            assert!(r.len() == 4 || r == (8..10));
+            sum.fetch_add(r.sum(), Relaxed);
+        });
+        assert_eq!(sum.load(Relaxed), 45);
+        for_each_chunk(0, 4, BIG, &|_| panic!("no tile"));
+    }
+
+    #[test]
+    fn unforced_teams_agree_on_their_size() {
+        let _pin = with_forced_threads(3, || {
+            set_serial_below(None);
+            for round in 0..200 {
+                let ran = AtomicUsize::new(0);
+                let sizes = Mutex::new(HashSet::new());
+                let cost = Cost {
+                    flops: if round % 2 == 0 { 5e6 } else { 5e7 },
+                    bytes: 0.0,
+                };
+                region(cost, &|team| {
+                    ran.fetch_add(1, Relaxed);
+                    sizes.lock().unwrap().insert(team.size());
+                    team.barrier();
+                    assert_eq!(ran.load(Relaxed), team.size());
+                });
+                assert_eq!(sizes.lock().unwrap().len(), 1);
+                let total = AtomicUsize::new(0);
+                for_each(40, BIG, &|t| {
+                    total.fetch_add(t, Relaxed);
+                });
+                assert_eq!(total.load(Relaxed), 780);
+                if round % 50 == 0 {
+                    // Long enough for the workers to leave and be spawned again.
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn nested_regions_run_inline() {
+        with_forced_threads(3, || {
+            let total = AtomicUsize::new(0);
+            for_each(6, BIG, &|_| {
+                let me = std::thread::current().id();
+                for_each(5, BIG, &|_| {
+                    assert_eq!(std::thread::current().id(), me);
+                    total.fetch_add(1, Relaxed);
+                });
+                region(BIG, &|team| assert_eq!((team.index(), team.size()), (0, 1)));
+            });
+            assert_eq!(total.load(Relaxed), 30);
+        });
+    }
+
+    #[test]
+    fn panics_reach_the_caller_and_the_pool_survives() {
+        with_forced_threads(3, || {
+            for bad in [0, 1, 2, 7] {
+                let e = catch_unwind(|| {
+                    for_each(9, BIG, &|t| assert!(t != bad, "tile {t} broke"));
+                })
+                .unwrap_err();
+                assert_eq!(message(&*e), format!("tile {bad} broke"));
+            }
+            for bad in 0..3 {
+                let e = catch_unwind(|| {
+                    region(BIG, &|team| {
+                        team.barrier();
+                        assert!(team.index() != bad, "thread {bad} broke");
+                        team.barrier(); // the others are taken out of here
+                    });
+                })
+                .unwrap_err();
+                assert_eq!(message(&*e), format!("thread {bad} broke"));
+            }
+            let count = AtomicUsize::new(0);
+            region(BIG, &|team| {
+                team.barrier();
+                count.fetch_add(1, Relaxed);
+            });
+            assert_eq!(count.load(Relaxed), 3);
+        });
+    }
+
+    #[test]
+    fn two_callers_do_not_wait_for_each_other() {
+        with_forced_threads(2, || {
+            set_serial_below(Some(1.0));
+            let total = AtomicUsize::new(0);
+            std::thread::scope(|s| {
+                for _ in 0..4 {
+                    s.spawn(|| {
+                        for _ in 0..50 {
+                            for_each(10, BIG, &|t| {
+                                total.fetch_add(t, Relaxed);
+                            });
+                        }
+                    });
+                }
+            });
+            assert_eq!(total.load(Relaxed), 4 * 50 * 45);
+        });
+    }
+
+    #[test]
+    fn resizing_takes_effect_at_the_next_region() {
+        with_forced_threads(2, || {
+            for n in [2, 5, 1, 3, 3, 2] {
+                set_num_threads(n);
+                assert_eq!(num_threads(), n);
+                let seen = AtomicUsize::new(0);
+                region(BIG, &|_| {
+                    seen.fetch_add(1, Relaxed);
+                });
+                assert_eq!(seen.load(Relaxed), n);
+            }
+            set_num_threads(0);
+            assert_eq!(num_threads(), 1);
+        });
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn tiles_run_in_the_default_float_environment() {
+        fn csr() -> u32 {
+            let mut x = 0u32;
+            // SAFETY: stores the control register into a local.
+            unsafe { core::arch::asm!("stmxcsr [{}]", in(reg) &mut x, options(nostack)) };
+            x & 0xffc0
+        }
+        for n in [1, 3] {
+            with_forced_threads(n, || {
+                FloatEnv::set(0x9fc0); // flush to zero, denormals are zero
+                let ok = AtomicBool::new(true);
+                for_each(9, BIG, &|_| {
+                    if csr() != 0x1f80 {
+                        ok.store(false, Relaxed);
+                    }
+                });
+                let after = csr();
+                FloatEnv::set(0x1f80);
+                assert!(ok.load(Relaxed));
+                assert_eq!(after, 0x9fc0);
+            });
+        }
+    }
+
+    #[test]
+    fn ctrl_c_abandons_a_long_call() {
+        thread_local!(static STOP: Cell<bool> = const { Cell::new(false) });
+        for n in [1, 2] {
+            with_forced_threads(n, || {
+                set_interrupt_hook(|| STOP.get());
+                STOP.set(true);
+                let done = AtomicUsize::new(0);
+                let slow = |_: usize| {
+                    done.fetch_add(1, Relaxed);
+                    std::thread::sleep(Duration::from_millis(5));
+                };
+                for_each(1000, BIG, &slow);
+                assert!(done.load(Relaxed) < 500);
+                assert!(take_interrupted());
+                assert!(!take_interrupted());
+                // In-place updates are finished.
+                done.store(0, Relaxed);
+                for_each_atomic(12, BIG, &slow);
+                assert_eq!(done.load(Relaxed), 12);
+                STOP.set(false);
+                done.store(0, Relaxed);
+                for_each(12, BIG, &slow);
+                assert_eq!(done.load(Relaxed), 12);
+                assert!(!take_interrupted());
+            });
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_forked_child_has_its_own_pool() {
+        with_forced_threads(3, || {
+            let sum = || {
+                let total = AtomicUsize::new(0);
+                region(BIG, &|team| {
+                    total.fetch_add(team.size(), Relaxed);
+                });
+                total.load(Relaxed)
+            };
+            assert_eq!(sum(), 9);
+            // SAFETY: the child only runs a region and leaves without unwinding.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                let ok = sum() == 9;
+                // SAFETY: ends the child.
+                unsafe { libc::_exit(if ok { 0 } else { 1 }) };
+            }
+            let since = Instant::now();
+            let mut status = 0;
+            loop {
+                // SAFETY: waits for our own child.
+                let r = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
+                if r == pid {
+                    break;
+                }
+                if since.elapsed() > Duration::from_secs(60) {
+                    // SAFETY: our own child, which hangs.
+                    unsafe { libc::kill(pid, libc::SIGKILL) };
+                    panic!("the child hangs");
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(status, 0);
+            assert_eq!(sum(), 9);
+        });
+    }
+
+    /// Not a test of speed: prints what one region costs (`cargo test --profile bench -- --ignored --nocapture`).
+    #[test]
+    #[ignore = "prints timings"]
+    fn overhead() {
+        with_forced_threads(2, || {
+            set_serial_below(None);
+            let time = |name: &str, pause: bool, f: &dyn Fn()| {
+                let mut v: Vec<f64> = (0..if pause { 300 } else { 20_000 })
+                    .map(|_| {
+                        if pause {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                        let t = Instant::now();
+                        f();
+                        t.elapsed().as_nanos() as f64 / 1e3
+                    })
+                    .collect();
+                v.sort_by(f64::total_cmp);
+                println!("{name}: {:.2} us median, {:.2} min", v[v.len() / 2], v[0]);
+            };
+            let empty = |_: usize| {};
+            for pause in [false, true] {
+                time("for_each(2), empty tiles", pause, &|| {
+                    for_each(2, BIG, &empty)
+                });
+                time("region, no barrier", pause, &|| region(BIG, &|_| {}));
+                time("region, 100 barriers", pause, &|| {
+                    region(BIG, &|t| (0..100).for_each(|_| t.barrier()))
+                });
+            }
+            time("inline", false, &|| for_each(2, Cost::default(), &empty));
+        });
     }
 }
