@@ -1,1 +1,92 @@
 //! Naive twins of [`crate::norm`].
+use crate::element::Real;
+
+/// Indices of channel `k` in a dense `(n, c, s)`.
+fn channel(n: usize, c: usize, s: usize, k: usize) -> impl Iterator<Item = usize> + Clone {
+    (0..n).flat_map(move |i| (0..s).map(move |j| (i * c + k) * s + j))
+}
+
+/// Twin of [`crate::norm::batch_norm_stats`].
+pub fn batch_norm_stats<T: Real>(
+    n: usize,
+    c: usize,
+    s: usize,
+    x: &[T],
+    mean: &mut [T],
+    var: &mut [T],
+) {
+    let count = (n * s) as f64;
+    for k in 0..c {
+        let all = channel(n, c, s, k);
+        let m = all.clone().map(|i| x[i].to_f64()).sum::<f64>() / count;
+        let v = all.map(|i| (x[i].to_f64() - m).powi(2)).sum::<f64>() / count;
+        mean[k] = T::from_f64(m);
+        var[k] = T::from_f64(v);
+    }
+}
+
+/// Twin of [`crate::norm::batch_norm_apply`].
+pub fn batch_norm_apply<T: Real>(
+    n: usize,
+    c: usize,
+    s: usize,
+    x: &[T],
+    mean: &[T],
+    rstd: &[T],
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    y: &mut [T],
+) {
+    for k in 0..c {
+        let (m, r) = (mean[k].to_f64(), rstd[k].to_f64());
+        let (ga, be) = (
+            gamma.map_or(1.0, |g| g[k].to_f64()),
+            beta.map_or(0.0, |b| b[k].to_f64()),
+        );
+        for i in channel(n, c, s, k) {
+            y[i] = T::from_f64((x[i].to_f64() - m) * r * ga + be);
+        }
+    }
+}
+
+/// Twin of [`crate::norm::batch_norm_backward`].
+pub fn batch_norm_backward<T: Real>(
+    n: usize,
+    c: usize,
+    s: usize,
+    x: &[T],
+    dy: &[T],
+    mean: &[T],
+    rstd: &[T],
+    gamma: Option<&[T]>,
+    batch_stats: bool,
+    mut dx: Option<&mut [T]>,
+    mut dgamma: Option<&mut [T]>,
+    mut dbeta: Option<&mut [T]>,
+) {
+    let count = (n * s) as f64;
+    for k in 0..c {
+        let (m, r) = (mean[k].to_f64(), rstd[k].to_f64());
+        let ga = gamma.map_or(1.0, |g| g[k].to_f64());
+        let (mut sum, mut dot) = (0.0, 0.0);
+        for i in channel(n, c, s, k) {
+            sum += dy[i].to_f64();
+            dot += dy[i].to_f64() * (x[i].to_f64() - m) * r;
+        }
+        if let Some(d) = dgamma.as_mut() {
+            d[k] = T::from_f64(dot);
+        }
+        if let Some(d) = dbeta.as_mut() {
+            d[k] = T::from_f64(sum);
+        }
+        if let Some(dx) = dx.as_mut() {
+            for i in channel(n, c, s, k) {
+                let mut d = dy[i].to_f64();
+                if batch_stats {
+                    d -= sum / count + (x[i].to_f64() - m) * r * dot / count;
+                }
+                dx[i] = T::from_f64(ga * r * d);
+            }
+        }
+    }
+}
