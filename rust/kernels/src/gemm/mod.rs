@@ -1,5 +1,21 @@
 //! General matrix multiply: `C = act(A B + C0 + bias)`.
+//!
+//! `kernel` holds the register tiles, `pack` copies operands into the order in which tiles read them, `plan` cuts a
+//! product into blocks and tasks. An element of C is one chain of fused multiply-adds in k order per block of k, and the
+//! blocks are added in order; the blocks depend on k alone. So neither threads nor strides nor tile sizes show in the bits.
+mod act;
+pub(crate) mod buffer;
+pub(crate) mod kernel;
+pub(crate) mod pack;
+mod plan;
+mod sums;
+#[cfg(test)]
+mod tests;
+
 use crate::element::Real;
+pub(crate) use act::apply as apply_activation;
+use plan::{Plan, cost, execute, threads_for};
+pub(crate) use plan::{k_blocks, threads_for as threads_for_cost};
 
 /// A matrix: element (i, j) is `data[offset + i * rs + j * cs]`; strides may be 0 or negative.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +63,13 @@ impl<T> Default for Epilogue<'_, T> {
     }
 }
 
+/// `c = act(a b + bias)` with a (m, k), b (k, n); see [`Epilogue`] for what else can happen on the way.
+///
 /// `c` is dense row-major `(m, n)`. k = 0 gives the epilogue of zeros. Any thread count gives the same bits; so does any
 /// stride pattern of a and b.
+///
+/// # Panics
+/// When an operand is too short for its shape and strides.
 pub fn gemm<T: Real>(
     m: usize,
     n: usize,
@@ -58,9 +79,16 @@ pub fn gemm<T: Real>(
     c: &mut [T],
     epilogue: Epilogue<'_, T>,
 ) {
-    unimplemented!()
+    let cost = cost::<T>(m, n, k);
+    let plan = Plan::new(m, n, k, a, b, c, epilogue, threads_for(cost));
+    execute(&[plan], cost, (0, &|_| ()));
 }
-/// `batch` products; product i reads a at `a.offset + a_off[i]`, b at `b.offset + b_off[i]`, writes `c[i*m*n ..]`.
+
+/// `batch = a_off.len()` products (m, k) (k, n); product i reads a at `a.offset + a_off[i]`, b at `b.offset + b_off[i]`,
+/// and writes `c[i*m*n ..]`.
+///
+/// # Panics
+/// As [`gemm`], and when `b_off` has another length than `a_off`.
 pub fn gemm_batched<T: Real>(
     m: usize,
     n: usize,
@@ -71,11 +99,55 @@ pub fn gemm_batched<T: Real>(
     b_off: &[isize],
     c: &mut [T],
 ) {
-    unimplemented!()
+    let batch = a_off.len();
+    assert_eq!(batch, b_off.len(), "a and b have different batch sizes");
+    assert!(
+        c.len() >= batch * m * n,
+        "c is too short for {batch} x {m} x {n}"
+    );
+    if m == 0 || n == 0 {
+        return;
+    }
+    let one = cost::<T>(m, n, k);
+    let mut all = one;
+    all.flops *= batch as f64;
+    all.bytes *= batch as f64;
+    // Products big enough to be shared, and too few of them to go round, are split themselves.
+    let threads = threads_for(all);
+    let split = if batch >= 4 * threads {
+        1
+    } else {
+        threads_for(one)
+    };
+    let plans: Vec<_> = c
+        .chunks_mut(m * n)
+        .zip(a_off.iter().zip(b_off))
+        .map(|(c, (&da, &db))| {
+            let a = Mat {
+                offset: shifted(a.offset, da),
+                ..a
+            };
+            let b = Mat {
+                offset: shifted(b.offset, db),
+                ..b
+            };
+            Plan::new(m, n, k, a, b, c, Epilogue::default(), split)
+        })
+        .collect();
+    execute(&plans, all, (0, &|_| ()));
+}
+
+fn shifted(offset: usize, by: isize) -> usize {
+    offset
+        .checked_add_signed(by)
+        .expect("a batch offset points before the data")
 }
 
 /// Gradients of `y = act(x w^T + b)`: x (m, k), w (n, k) dense, dz = dy * act'(saved) (m, n) dense is given.
 /// `dx = dz w`, `dw = dz^T x`, `db = column sums of dz`; only those asked for, in one region.
+///
+/// # Panics
+/// When an operand is too short.
 pub fn linear_backward<T: Real>(
     m: usize,
     n: usize,
@@ -87,5 +159,29 @@ pub fn linear_backward<T: Real>(
     dw: Option<&mut [T]>,
     db: Option<&mut [T]>,
 ) {
-    unimplemented!()
+    let rows = |data, cols: usize| Mat {
+        data,
+        offset: 0,
+        rs: cols as isize,
+        cs: 1,
+    };
+    let products = usize::from(dx.is_some()) + usize::from(dw.is_some());
+    let mut work = cost::<T>(m, n, k);
+    work.flops *= products as f64;
+    work.bytes *= products as f64;
+    let threads = threads_for(work);
+    let mut plans = Vec::with_capacity(2);
+    if let Some(dw) = dw {
+        let (a, b) = (rows(dz, n).t(), rows(x, k));
+        plans.push(Plan::new(n, k, m, a, b, dw, Epilogue::default(), threads));
+    }
+    if let Some(dx) = dx {
+        let (a, b) = (rows(dz, n), rows(w, k));
+        plans.push(Plan::new(m, k, n, a, b, dx, Epilogue::default(), threads));
+    }
+    let sums = db.map(|db| sums::ColumnSums::new(m, n, dz, db));
+    match &sums {
+        Some(sums) => execute(&plans, work, (sums.tasks(), &|i| sums.run(i))),
+        None => execute(&plans, work, (0, &|_| ())),
+    }
 }

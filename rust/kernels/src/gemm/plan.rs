@@ -1,0 +1,340 @@
+//! Blocking and partition of one product, and running several of them as one list of tasks.
+use super::buffer::Buffer;
+use super::kernel::{Kernels, MAX_MR, Tile, select, strips};
+use super::pack::{pack_a, pack_b};
+use super::{Activation, Epilogue, Mat, act};
+use crate::element::Real;
+use crate::parallel::{Cost, SharedMut, for_each, num_threads};
+use crate::simd;
+
+/// Longest k that runs as one block.
+const ONE_BLOCK: usize = 384;
+/// Block length otherwise.
+const KC: usize = 256;
+/// A thread's share of packed B: half of a second-level cache.
+const PACKED_BYTES: usize = 512 << 10;
+/// Fewer rows than this do not pay for packing rows of B that are contiguous already.
+const PACK_ROWS: usize = 32;
+/// k strides of A from here on are packed: every element would touch its own line, many of them in the same set.
+const FAR_BYTES: usize = 2048;
+
+/// How k is cut into blocks `(start, length)`: by k alone, since the cuts show in the bits.
+pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+    let kc = if k <= ONE_BLOCK {
+        k
+    } else {
+        k.div_ceil(k.div_ceil(KC))
+    };
+    // k = 0 is one empty block: its epilogue still has to run.
+    let count = if k == 0 { 1 } else { k.div_ceil(kc) };
+    (0..count).map(move |i| (i * kc, kc.min(k - i * kc)))
+}
+
+/// Who does what.
+enum Split<T> {
+    /// A task is a run of this many panels of columns; it packs its own part of B.
+    Columns(usize),
+    /// A task is a run of this many strips of rows; B is packed by everybody first.
+    Rows(usize, Buffer<T>),
+}
+
+/// One product, ready to run.
+pub(crate) struct Plan<'a, T> {
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Mat<'a, T>,
+    b: Mat<'a, T>,
+    c: SharedMut<T>,
+    bias: Option<&'a [T]>,
+    act: Activation,
+    accumulate: bool,
+    pre: Option<SharedMut<T>>,
+    kernels: Kernels<T>,
+    split: Split<T>,
+    /// B is read where it lies.
+    in_place: bool,
+    pack_a: bool,
+}
+
+/// Estimated work of one product.
+pub(crate) fn cost<T>(m: usize, n: usize, k: usize) -> Cost {
+    Cost {
+        flops: 2.0 * m as f64 * n as f64 * k as f64,
+        bytes: size_of::<T>() as f64 * (m * k + k * n + 2 * m * n) as f64,
+    }
+}
+
+/// Threads that a piece of work is cut for. Whether they wake up is `parallel`'s decision; only what is too small for
+/// any is not cut at all.
+pub(crate) fn threads_for(cost: Cost) -> usize {
+    if cost.flops < 10e3 { 1 } else { num_threads() }
+}
+
+impl<'a, T: Real> Plan<'a, T> {
+    /// Checks the operands (and panics where they do not fit) and decides how to run.
+    pub fn new(
+        m: usize,
+        n: usize,
+        k: usize,
+        a: Mat<'a, T>,
+        b: Mat<'a, T>,
+        c: &'a mut [T],
+        epilogue: Epilogue<'a, T>,
+        threads: usize,
+    ) -> Self {
+        a.check(m, k, "a");
+        b.check(k, n, "b");
+        assert!(
+            c.len() >= m * n,
+            "c has {} elements, not {m} x {n}",
+            c.len()
+        );
+        if let Some(bias) = epilogue.bias {
+            assert!(bias.len() >= n, "bias has {} elements, not {n}", bias.len());
+        }
+        let pre = epilogue.pre.map(|pre| {
+            assert!(
+                pre.len() >= m * n,
+                "pre has {} elements, not {m} x {n}",
+                pre.len()
+            );
+            SharedMut(pre.as_mut_ptr())
+        });
+        let kernels = select::<T>(simd::isa(), n);
+        let panels = n.div_ceil(kernels.nr);
+        let strip_count = m.div_ceil(kernels.mr);
+        let in_place = b.cs == 1 && m < PACK_ROWS;
+        let by_rows = threads > 1
+            && !in_place
+            && panels < 4 * threads
+            && strip_count > panels
+            && strip_count >= 2 * threads;
+        let split = if by_rows {
+            let packed = Buffer::new(k * panels * kernels.nr);
+            Split::Rows(strip_count.div_ceil(4 * threads), packed)
+        } else {
+            let kc = k_blocks(k).next().map_or(1, |(_, len)| len.max(1));
+            let fits = (PACKED_BYTES / (kc * kernels.nr * size_of::<T>())).max(1);
+            let tasks = panels.div_ceil(fits).next_multiple_of(threads).max(1);
+            Split::Columns(panels.div_ceil(tasks).max(1))
+        };
+        let far = a.cs.unsigned_abs() * size_of::<T>() >= FAR_BYTES;
+        Plan {
+            m,
+            n,
+            k,
+            a,
+            b,
+            c: SharedMut(c.as_mut_ptr()),
+            bias: epilogue.bias,
+            act: epilogue.act,
+            accumulate: epilogue.accumulate,
+            pre,
+            kernels,
+            split,
+            in_place,
+            pack_a: far && n > kernels.nr,
+        }
+    }
+
+    fn panels(&self) -> usize {
+        self.n.div_ceil(self.kernels.nr)
+    }
+
+    /// Tasks that have to be done before any of [`Plan::tasks`].
+    pub fn pack_tasks(&self) -> usize {
+        match self.split {
+            Split::Columns(_) => 0,
+            Split::Rows(..) => self.panels(),
+        }
+    }
+
+    /// Packs all of one panel.
+    pub fn run_pack(&self, panel: usize) {
+        if let Split::Rows(_, packed) = &self.split {
+            for (k0, kc) in k_blocks(self.k) {
+                self.pack_panel(k0, kc, panel, self.shared_panel(packed, k0, kc, panel));
+            }
+        }
+    }
+
+    /// Where a panel lies in the shared copy of B: block after block, panel after panel.
+    fn shared_panel(&self, packed: &Buffer<T>, k0: usize, kc: usize, panel: usize) -> *mut T {
+        let nr = self.kernels.nr;
+        packed
+            .ptr()
+            .wrapping_add((k0 * self.panels() + panel * kc) * nr)
+    }
+
+    fn pack_panel(&self, k0: usize, kc: usize, panel: usize, out: *mut T) {
+        let nr = self.kernels.nr;
+        let columns = (panel * nr, nr.min(self.n - panel * nr));
+        // SAFETY: the range is inside B; out is kc * nr elements of a buffer that this task alone writes.
+        unsafe { pack_b(self.kernels.isa, self.b, (k0, kc), columns, nr, out) }
+    }
+
+    /// Tasks; they may run in any order and on any thread.
+    pub fn tasks(&self) -> usize {
+        if self.m == 0 || self.n == 0 {
+            return 0;
+        }
+        match self.split {
+            Split::Columns(per_task) => self.panels().div_ceil(per_task),
+            Split::Rows(per_task, _) => self.m.div_ceil(self.kernels.mr).div_ceil(per_task),
+        }
+    }
+
+    /// Runs one task.
+    pub fn run(&self, task: usize) {
+        let a_len = if self.pack_a {
+            KC.max(ONE_BLOCK) * MAX_MR
+        } else {
+            0
+        };
+        let a_pack = Buffer::<T>::new(a_len);
+        match &self.split {
+            Split::Columns(per_task) => self.columns(task, *per_task, &a_pack),
+            Split::Rows(per_task, packed) => {
+                let first = task * per_task;
+                for (k0, kc) in k_blocks(self.k) {
+                    for (i0, rows) in strips(self.m, self.kernels.mr).skip(first).take(*per_task) {
+                        let a = self.a_strip(i0, rows, k0, kc, &a_pack);
+                        for panel in 0..self.panels() {
+                            let b = self.shared_panel(packed, k0, kc, panel);
+                            self.tile(i0, rows, (k0, kc), panel, a, (b, self.kernels.nr as isize));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn columns(&self, task: usize, per_task: usize, a_pack: &Buffer<T>) {
+        let nr = self.kernels.nr;
+        let first = task * per_task;
+        let last = (first + per_task).min(self.panels());
+        // A partial panel may not be read in place: nr elements of each row are read.
+        let packed = |panel: usize| !self.in_place || (panel + 1) * nr > self.n;
+        let longest = k_blocks(self.k).next().map_or(0, |(_, len)| len);
+        let room = (first..last).filter(|&p| packed(p)).count() * longest * nr;
+        let buffer = Buffer::<T>::new(room);
+        for (k0, kc) in k_blocks(self.k) {
+            let panel_at = |panel: usize| {
+                if packed(panel) {
+                    // In place only the last panel is packed, and it comes first in the buffer.
+                    let slot = if self.in_place { 0 } else { panel - first };
+                    (buffer.ptr().wrapping_add(slot * kc * nr), nr as isize)
+                } else {
+                    (self.b.at(k0, panel * nr).cast_mut(), self.b.rs)
+                }
+            };
+            for panel in (first..last).filter(|&p| packed(p)) {
+                self.pack_panel(k0, kc, panel, panel_at(panel).0);
+            }
+            for (i0, rows) in strips(self.m, self.kernels.mr) {
+                let a = self.a_strip(i0, rows, k0, kc, a_pack);
+                for panel in first..last {
+                    self.tile(i0, rows, (k0, kc), panel, a, panel_at(panel));
+                }
+            }
+        }
+    }
+
+    /// A strip of A: where it lies, or packed; address, row stride, k stride.
+    fn a_strip(
+        &self,
+        i0: usize,
+        rows: usize,
+        k0: usize,
+        kc: usize,
+        pack: &Buffer<T>,
+    ) -> (*const T, isize, isize) {
+        let a = self.a.at(i0, k0);
+        if !self.pack_a {
+            return (a, self.a.rs, self.a.cs);
+        }
+        // SAFETY: the strip is inside A; the buffer holds MAX_MR rows of the longest block.
+        unsafe { pack_a(a, (self.a.rs, self.a.cs), rows, kc, pack.ptr()) };
+        (pack.ptr(), 1, rows as isize)
+    }
+
+    fn tile(
+        &self,
+        i0: usize,
+        rows: usize,
+        (k0, kc): (usize, usize),
+        panel: usize,
+        (a, a_rs, a_ks): (*const T, isize, isize),
+        (b, b_ks): (*mut T, isize),
+    ) {
+        let j0 = panel * self.kernels.nr;
+        let cols = self.kernels.nr.min(self.n - j0);
+        let at = i0 * self.n + j0;
+        let last = k0 + kc == self.k;
+        let tile = Tile {
+            k: kc,
+            a,
+            a_rs,
+            a_ks,
+            b,
+            b_ks,
+            taps: core::ptr::null(),
+            // Wrapping: a pointer is only formed here; the kernel goes no further than `cols`.
+            c: self.c.0.wrapping_add(at),
+            ldc: self.n,
+            cols,
+            load_c: k0 > 0 || self.accumulate,
+            bias: match self.bias {
+                Some(bias) if last => bias[j0..].as_ptr(),
+                _ => core::ptr::null(),
+            },
+            row_bias: core::ptr::null(),
+            relu: last && self.act == Activation::Relu,
+            pre: match &self.pre {
+                Some(pre) if last => pre.0.wrapping_add(at),
+                _ => core::ptr::null_mut(),
+            },
+        };
+        // SAFETY: new() checked the operands; b holds nr columns of kc rows; tiles of C do not overlap, and the same
+        // task visits a tile's k blocks one after the other.
+        unsafe {
+            self.kernels.run(rows, &tile);
+            if last {
+                act::apply(self.kernels.isa, self.act, tile.c, rows, cols, self.n);
+            }
+        }
+    }
+}
+
+/// Runs all tasks of all plans, and `extra.1(0 .. extra.0)` among them.
+pub(crate) fn execute<T: Real>(
+    plans: &[Plan<'_, T>],
+    cost: Cost,
+    extra: (usize, &(dyn Fn(usize) + Sync)),
+) {
+    let run_list = |counts: &dyn Fn(&Plan<'_, T>) -> usize,
+                    run: &(dyn Fn(&Plan<'_, T>, usize) + Sync),
+                    extra: (usize, &(dyn Fn(usize) + Sync))| {
+        let ends: Vec<usize> = plans
+            .iter()
+            .scan(0, |end, p| {
+                *end += counts(p);
+                Some(*end)
+            })
+            .collect();
+        let total = ends.last().copied().unwrap_or(0);
+        if total + extra.0 == 0 {
+            return;
+        }
+        for_each(total + extra.0, cost, &|task| {
+            let i = ends.partition_point(|&end| end <= task);
+            match plans.get(i) {
+                Some(plan) => run(plan, task - if i == 0 { 0 } else { ends[i - 1] }),
+                None => extra.1(task - total),
+            }
+        });
+    };
+    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), (0, &|_| ()));
+    run_list(&|p| p.tasks(), &|p, i| p.run(i), extra);
+}

@@ -1,0 +1,376 @@
+use super::*;
+use crate::element::Number;
+use crate::parallel::with_forced_threads;
+use crate::reference::gemm as naive;
+use crate::simd::{available, with_isa};
+use proptest::prelude::*;
+
+/// Small whole multiples of 1/64 in [-2, 2]: exact in both types, with signs that cancel.
+fn numbers<T: Real>(len: usize, seed: u64) -> Vec<T> {
+    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            s ^= s << 13;
+            s ^= s >> 7;
+            s ^= s << 17;
+            T::from_f64(((s >> 20) % 257) as f64 / 64.0 - 2.0 + (s >> 40) as f64 * 1e-9)
+        })
+        .collect()
+}
+
+/// Unit roundoff.
+fn u<T>() -> f64 {
+    if size_of::<T>() == 4 {
+        2f64.powi(-24)
+    } else {
+        2f64.powi(-53)
+    }
+}
+
+/// One matrix in the storage order that `kind` says; returns the data and the view of (rows, cols).
+fn layout<T: Real>(
+    dense: &[T],
+    rows: usize,
+    cols: usize,
+    kind: u8,
+) -> (Vec<T>, usize, isize, isize) {
+    let (r, c) = (rows as isize, cols as isize);
+    let (offset, rs, cs, len) = match kind {
+        0 => (0, c, 1, rows * cols),
+        1 => (0, 1, r, rows * cols),
+        2 => (0, c + 5, 1, rows * (cols + 5)), // part of wider rows
+        3 => ((rows * cols).saturating_sub(1), -c, -1, rows * cols), // both axes flipped
+        4 => (3, 2 * c * 3, 3, rows * cols * 6 + 4), // gaps in both axes
+        _ => (0, 1, r + 600, cols * (rows + 600) + 1), // transposed, far apart
+    };
+    let mut data = vec![T::from_f64(f64::NAN); len + 1];
+    for i in 0..rows {
+        for j in 0..cols {
+            let at = offset as isize + i as isize * rs + j as isize * cs;
+            data[at as usize] = dense[i * cols + j];
+        }
+    }
+    (data, offset, rs, cs)
+}
+
+fn mat<T>(l: &(Vec<T>, usize, isize, isize)) -> Mat<'_, T> {
+    Mat {
+        data: &l.0,
+        offset: l.1,
+        rs: l.2,
+        cs: l.3,
+    }
+}
+
+/// Fast against twin: elementwise bound gamma_{k+2} |A||B| (plus the epilogue's two roundings and the activation's own).
+fn check<T: Real>(m: usize, n: usize, k: usize, ka: u8, kb: u8, act: Activation, flags: u8) {
+    let (a, b) = (
+        numbers::<T>(m * k, 1 + m as u64),
+        numbers::<T>(k * n, 77 + n as u64),
+    );
+    let (c0, bias) = (numbers::<T>(m * n, 5), numbers::<T>(n, 6));
+    let (la, lb) = (layout(&a, m, k, ka), layout(&b, k, n, kb));
+    let (accumulate, has_bias, has_pre) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+    let run = |fast: bool| {
+        let (mut c, mut pre) = (c0.clone(), vec![T::ZERO; m * n]);
+        let e = Epilogue {
+            bias: has_bias.then_some(&bias[..]),
+            act,
+            accumulate,
+            pre: has_pre.then_some(&mut pre[..]),
+        };
+        if fast {
+            gemm(m, n, k, mat(&la), mat(&lb), &mut c, e);
+        } else {
+            naive::gemm(m, n, k, mat(&la), mat(&lb), &mut c, e);
+        }
+        (c, pre)
+    };
+    let want = run(false);
+    for isa in available() {
+        let got = with_isa(isa, || run(true));
+        for i in 0..m {
+            for j in 0..n {
+                let mut size = 0.0;
+                for l in 0..k {
+                    size += (a[i * k + l].to_f64() * b[l * n + j].to_f64()).abs();
+                }
+                size += if accumulate {
+                    c0[i * n + j].to_f64().abs()
+                } else {
+                    0.0
+                };
+                size += if has_bias {
+                    bias[j].to_f64().abs()
+                } else {
+                    0.0
+                };
+                // The scalar path rounds product and sum separately: twice the count.
+                let gamma = (2 * k + 4) as f64 * u::<T>();
+                let at = i * n + j;
+                let pairs = [(got.0[at], want.0[at]), (got.1[at], want.1[at])];
+                for (x, y) in pairs {
+                    let (x, y) = (x.to_f64(), y.to_f64());
+                    // Every activation has slope below 1.13; its own error is below 4 ULP.
+                    let bound = 1.2 * gamma * size + 8.0 * u::<T>() * y.abs() + 1e-30;
+                    assert!(
+                        (x - y).abs() <= bound,
+                        "{isa:?} ({m},{n},{k}) {ka} {kb} [{i},{j}]: {x} {y}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn size() -> impl Strategy<Value = usize> {
+    prop::sample::select(vec![
+        0usize, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129,
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn any_size_and_stride(m in size(), n in size(), k in size(), ka in 0u8..6, kb in 0u8..6, flags in 0u8..8) {
+        check::<f32>(m, n, k, ka, kb, Activation::None, flags);
+        check::<f64>(m, n, k, ka, kb, Activation::Relu, flags);
+    }
+}
+
+#[test]
+fn activations() {
+    for act in [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::Sigmoid,
+        Activation::Tanh,
+    ] {
+        check::<f32>(9, 33, 5, 0, 1, act, 7);
+        check::<f64>(7, 19, 6, 1, 0, act, 6);
+    }
+}
+
+#[test]
+fn long_k_runs_in_blocks() {
+    check::<f32>(5, 20, 385, 0, 0, Activation::Relu, 7);
+    check::<f32>(33, 50, 1000, 1, 1, Activation::None, 3);
+    check::<f64>(3, 3, 769, 5, 5, Activation::None, 0);
+    assert_eq!(k_blocks(0).collect::<Vec<_>>(), [(0, 0)]);
+    assert_eq!(k_blocks(384).collect::<Vec<_>>(), [(0, 384)]);
+    assert_eq!(
+        k_blocks(513).collect::<Vec<_>>(),
+        [(0, 171), (171, 171), (342, 171)]
+    );
+}
+
+/// Bits of a product with every layout of a and b, on 1, 2, 3 and 8 threads.
+fn same_bits<T: Real>(m: usize, n: usize, k: usize) {
+    let (a, b) = (numbers::<T>(m * k, 3), numbers::<T>(k * n, 4));
+    for isa in available() {
+        let mut first: Option<Vec<T>> = None;
+        for (ka, kb) in [(0, 0), (1, 1), (2, 5), (3, 3), (4, 1), (5, 2), (0, 4)] {
+            let (la, lb) = (layout(&a, m, k, ka), layout(&b, k, n, kb));
+            for threads in [1, 2, 3, 8] {
+                let mut c = vec![T::ZERO; m * n];
+                with_forced_threads(threads, || {
+                    with_isa(isa, || {
+                        gemm(m, n, k, mat(&la), mat(&lb), &mut c, Epilogue::default())
+                    });
+                });
+                let want = first.get_or_insert_with(|| c.clone());
+                assert!(
+                    *want == c,
+                    "{isa:?} ({m},{n},{k}) layouts {ka} {kb}, {threads} threads"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_and_strides_do_not_show() {
+    same_bits::<f32>(129, 65, 400);
+    same_bits::<f32>(65, 300, 33);
+    same_bits::<f32>(1, 129, 64);
+    same_bits::<f32>(2, 65, 1000);
+    same_bits::<f32>(129, 3, 100);
+    same_bits::<f32>(31, 10, 84);
+    same_bits::<f64>(33, 40, 50);
+    same_bits::<f64>(40, 1, 77);
+}
+
+#[test]
+fn broadcast_operands() {
+    let (x, y) = ([2.0f32], numbers::<f32>(9, 9));
+    let a = Mat {
+        data: &x,
+        offset: 0,
+        rs: 0,
+        cs: 0,
+    };
+    let b = Mat {
+        data: &y,
+        offset: 0,
+        rs: 1,
+        cs: 0,
+    };
+    let (mut c, mut want) = (vec![0.0; 20 * 40], vec![0.0; 20 * 40]);
+    gemm(20, 40, 9, a, b, &mut c, Epilogue::default());
+    naive::gemm(20, 40, 9, a, b, &mut want, Epilogue::default());
+    for (c, want) in c.iter().zip(&want) {
+        assert!((c - want).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn special_values_stay_in_their_row_and_column() {
+    for isa in available() {
+        for (m, n, k) in [(9, 19, 5), (33, 65, 40), (2, 20, 33)] {
+            let (mut a, mut b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+            a[(m - 1) * k + 1] = f32::NAN;
+            b[2 * n + n - 1] = f32::INFINITY;
+            let (la, lb) = (layout(&a, m, k, 0), layout(&b, k, n, 0));
+            let mut c = vec![0.0; m * n];
+            with_isa(isa, || {
+                gemm(m, n, k, mat(&la), mat(&lb), &mut c, Epilogue::default())
+            });
+            for i in 0..m {
+                for j in 0..n {
+                    let x = c[i * n + j];
+                    assert_eq!(
+                        x.is_finite(),
+                        i != m - 1 && j != n - 1,
+                        "{isa:?} [{i},{j}] = {x}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn batches() {
+    let (m, n, k) = (9, 17, 8);
+    let (a, b) = (numbers::<f32>(5 * m * k, 1), numbers::<f32>(5 * k * n, 2));
+    let va = Mat {
+        data: &a,
+        offset: m * k,
+        rs: k as isize,
+        cs: 1,
+    };
+    let vb = Mat {
+        data: &b,
+        offset: 0,
+        rs: 1,
+        cs: k as isize,
+    };
+    // Backwards, and b the same for two of them.
+    let (oa, ob) = (
+        [3, 2, 1, 0, -1].map(|i| i * (m * k) as isize),
+        [0, 1, 2, 2, 4].map(|i| i * (k * n) as isize),
+    );
+    let mut want = vec![0.0; 5 * m * n];
+    naive::gemm_batched(m, n, k, va, &oa, vb, &ob, &mut want);
+    for threads in [1, 3] {
+        let mut c = vec![9.0; 5 * m * n];
+        with_forced_threads(threads, || gemm_batched(m, n, k, va, &oa, vb, &ob, &mut c));
+        for (c, want) in c.iter().zip(&want) {
+            assert!((c - want).abs() < 1e-5);
+        }
+    }
+    gemm_batched::<f32>(m, n, k, va, &[], vb, &[], &mut []);
+}
+
+#[test]
+fn linear_gradients() {
+    for (m, n, k) in [
+        (1, 1, 1),
+        (7, 10, 33),
+        (64, 120, 256),
+        (300, 17, 9),
+        (0, 4, 5),
+    ] {
+        let (x, w, dz) = (
+            numbers::<f32>(m * k, 1),
+            numbers::<f32>(n * k, 2),
+            numbers::<f32>(m * n, 3),
+        );
+        let mut want = (vec![1.0; m * k], vec![1.0; n * k], vec![1.0; n]);
+        naive::linear_backward(
+            m,
+            n,
+            k,
+            &x,
+            &w,
+            &dz,
+            Some(&mut want.0),
+            Some(&mut want.1),
+            Some(&mut want.2),
+        );
+        let mut first: Option<(Vec<f32>, Vec<f32>, Vec<f32>)> = None;
+        for threads in [1, 2, 3, 8] {
+            let mut got = (vec![2.0; m * k], vec![2.0; n * k], vec![2.0; n]);
+            with_forced_threads(threads, || {
+                linear_backward(
+                    m,
+                    n,
+                    k,
+                    &x,
+                    &w,
+                    &dz,
+                    Some(&mut got.0),
+                    Some(&mut got.1),
+                    Some(&mut got.2),
+                );
+            });
+            let close = |a: &[f32], b: &[f32], terms: usize| {
+                a.iter()
+                    .zip(b)
+                    .all(|(a, b)| (a - b).abs() <= 4.0 * (terms * (terms + 2)) as f32 * 6e-8)
+            };
+            assert!(
+                close(&got.0, &want.0, n) && close(&got.1, &want.1, m) && close(&got.2, &want.2, m)
+            );
+            assert!(
+                *first.get_or_insert_with(|| got.clone()) == got,
+                "{threads} threads"
+            );
+        }
+        let mut db = vec![0.0; n];
+        linear_backward(m, n, k, &x, &w, &dz, None, None, Some(&mut db));
+        assert_eq!(db, first.unwrap_or_default().2);
+    }
+}
+
+#[test]
+#[should_panic(expected = "reaches outside")]
+fn a_short_operand_panics() {
+    let x = [1.0f32; 5];
+    let a = Mat {
+        data: &x,
+        offset: 0,
+        rs: 2,
+        cs: 1,
+    };
+    gemm(
+        2,
+        2,
+        2,
+        a,
+        Mat { rs: 4, ..a },
+        &mut [0.0; 4],
+        Epilogue::default(),
+    );
+}
+
+#[test]
+fn strips_are_equal_and_cover_the_rows() {
+    assert_eq!(
+        kernel::strips(20, 8).collect::<Vec<_>>(),
+        [(0, 7), (7, 7), (14, 6)]
+    );
+    assert_eq!(kernel::strips(0, 8).count(), 0);
+    assert_eq!(kernel::strips(8, 8).collect::<Vec<_>>(), [(0, 8)]);
+}
