@@ -1,0 +1,96 @@
+# corten's commands. `make help` lists them; everything lives in .venv, target/ and out/, all of them ignored by git.
+#
+#   make demo      builds what is needed and trains LeNet-5 on handwritten digits
+#   make check     lint + test: exactly what CI runs (.ci/run)
+#
+# PYTHON=python3.12 picks the interpreter for .venv.   PROFILE=dist builds what a wheel holds.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV    ?= .venv
+PROFILE ?= fast
+PY      := $(VENV)/bin/python
+export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE :=
+
+# Whatever the extension module is compiled from.
+RUST_SOURCES := $(shell find rust -name target -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null) Cargo.toml Cargo.lock
+DEPS_STAMP  := $(VENV)/.corten-deps
+BUILD_STAMP := $(VENV)/.corten-build-$(PROFILE)
+
+.PHONY: help demo build test test-rust test-python lint lint-rust lint-python format check bench overhead wheel clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(BUILD_STAMP) ## train LeNet-5 on the built-in digits and draw what it learnt
+	@$(PY) -m corten demo
+
+build: $(BUILD_STAMP) ## .venv with the development tools and the extension module
+
+# A virtual environment with the tools of the extra `dev`. The list is read from pyproject.toml, so that installing it
+# does not build the extension module a second time.
+$(DEPS_STAMP): pyproject.toml tools/preflight.sh tools/dev_requirements.py
+	@python=$$(tools/preflight.sh --python) && \
+	{ test -x $(PY) && $(PY) -m pip --version >/dev/null 2>&1 || { echo "creating $(VENV) with $$python"; $$python -m venv --clear $(VENV); }; }
+	@echo "installing the development tools into $(VENV)"
+	@$(PY) tools/dev_requirements.py > $(VENV)/requirements.txt
+	@$(PY) -m pip install --quiet -r $(VENV)/requirements.txt
+	@touch $@
+
+# A build of one profile replaces the module of another, so the other stamps go.
+$(BUILD_STAMP): $(DEPS_STAMP) $(RUST_SOURCES)
+	@tools/preflight.sh
+	@echo "building corten._core (profile $(PROFILE); the first build takes a few minutes)"
+	@rm -f $(VENV)/.corten-build-*
+	@VIRTUAL_ENV="$(abspath $(VENV))" PATH="$(abspath $(VENV))/bin:$$PATH" maturin develop --quiet --profile $(PROFILE)
+	@touch $@
+
+test: test-rust test-python ## cargo test, then pytest
+
+test-rust: ## the kernels' and the core's tests
+	@tools/preflight.sh
+	cargo test --quiet
+
+test-python: $(BUILD_STAMP) ## pytest
+	$(PY) -m pytest
+
+lint: lint-rust lint-python ## fmt, clippy, ruff, mypy, stubtest: warnings are errors
+
+lint-rust:
+	@tools/preflight.sh
+	cargo fmt --all -- --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+
+lint-python: $(BUILD_STAMP)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest corten._core --allowlist tools/stubtest_allowlist.txt
+
+format: $(DEPS_STAMP) ## rewrite the sources in the house format
+	cargo fmt --all
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+check: lint test ## lint + test: what CI runs
+
+bench: $(BUILD_STAMP) ## cargo bench, then the seam's overhead
+	cargo bench
+	$(PY) benches/overhead.py
+
+overhead: wheel $(BUILD_STAMP) ## import time, wheel size, cost of one small operation
+	$(PY) benches/overhead.py --check
+
+wheel: $(DEPS_STAMP) ## the wheel that is published, in dist/
+	@tools/preflight.sh
+	VIRTUAL_ENV="$(abspath $(VENV))" PATH="$(abspath $(VENV))/bin:$$PATH" maturin build --profile dist --out dist
+
+clean: ## remove everything that was built
+	rm -rf $(VENV) target dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f python/corten/_core*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
