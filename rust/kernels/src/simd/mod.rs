@@ -37,6 +37,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod lanes;
+pub mod math;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
@@ -457,5 +458,7 @@ macro_rules! simd_fn {
     };
 }
 
+#[cfg(test)]
+mod math_tests;
 #[cfg(test)]
 mod tests;
