@@ -122,6 +122,10 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: bool>(t: 
             ka += t.a_ks;
             kb += t.b_ks;
         }
+        // The accumulators leave the registers here, once. Indexing them with a loop counter would keep them in memory
+        // throughout, the hot loop included: without the black box the compiler does that.
+        let copy = acc;
+        let acc = core::hint::black_box(&copy);
         if t.cols == NV * S::LANES {
             for i in 0..MR {
                 for v in 0..NV {
@@ -129,9 +133,6 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: bool>(t: 
                 }
             }
         } else {
-            // The columns of a tail are known at run time only, and registers cannot be indexed: through memory.
-            let copy = acc;
-            let acc = core::hint::black_box(&copy);
             for i in 0..MR {
                 for j in (0..t.cols).step_by(S::LANES) {
                     let n = S::LANES.min(t.cols - j);

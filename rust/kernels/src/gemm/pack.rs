@@ -1,5 +1,6 @@
 //! Packing: B into panels `[k][nr]`, whatever its strides are; strips of A into `[k][rows]`.
 use super::Mat;
+use super::kernel::MAX_MR;
 use crate::element::{Number, Real};
 use crate::simd::{Isa, Kernel, Simd, dispatch_on};
 
@@ -179,6 +180,14 @@ pub(crate) unsafe fn pack_a<T: Number>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
+        if rs == 1 && rows == MAX_MR {
+            // The usual case (a transposed A), with a copy of known length.
+            for l in 0..k {
+                let src = a.offset(l as isize * ks).cast::<[T; MAX_MR]>();
+                out.add(l * MAX_MR).cast::<[T; MAX_MR]>().write(src.read());
+            }
+            return;
+        }
         for l in 0..k {
             for i in 0..rows {
                 *out.add(l * rows + i) = *a.offset(i as isize * rs + l as isize * ks);

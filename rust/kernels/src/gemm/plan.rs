@@ -15,8 +15,6 @@ const KC: usize = 256;
 const PACKED_BYTES: usize = 512 << 10;
 /// Fewer rows than this do not pay for packing rows of B that are contiguous already.
 const PACK_ROWS: usize = 32;
-/// k strides of A from here on are packed: every element would touch its own line, many of them in the same set.
-const FAR_BYTES: usize = 2048;
 
 /// How k is cut into blocks `(start, length)`: by k alone, since the cuts show in the bits.
 pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
@@ -119,7 +117,8 @@ impl<'a, T: Real> Plan<'a, T> {
             let tasks = panels.div_ceil(fits).next_multiple_of(threads).max(1);
             Split::Columns(panels.div_ceil(tasks).max(1))
         };
-        let far = a.cs.unsigned_abs() * size_of::<T>() >= FAR_BYTES;
+        // Otherwise every element of a strip would touch its own cache line, many of them in the same set.
+        let pack_a = a.cs != 1 && k > 1 && n > kernels.nr;
         Plan {
             m,
             n,
@@ -134,7 +133,7 @@ impl<'a, T: Real> Plan<'a, T> {
             kernels,
             split,
             in_place,
-            pack_a: far && n > kernels.nr,
+            pack_a,
         }
     }
 
