@@ -1,5 +1,13 @@
 //! 2-D pooling on dense NCHW (n and c are merged in `planes`).
+//!
+//! Max-pooling stores the number of the winning tap, a byte for all usual windows. 2x2 windows that tile the plane
+//! split even and odd columns in registers and write each gradient once; other windows are taken tap by tap over a
+//! row of outputs, so that the inner loop is one that the compiler vectorises.
 use crate::element::Real;
+use crate::parallel::{Cost, SharedMut, for_each_chunk};
+use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
+use core::any::TypeId;
+use core::ops::Range;
 
 /// Geometry of a 2-D window; 1-D pooling uses h = 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,42 +33,598 @@ pub trait Tap: Copy + Send + Sync + 'static {
     fn to_usize(self) -> usize;
 }
 impl Tap for u8 {
+    #[inline(always)]
     fn from_usize(x: usize) -> Self {
         x as u8
     }
+    #[inline(always)]
     fn to_usize(self) -> usize {
         self as usize
     }
 }
 impl Tap for i32 {
+    #[inline(always)]
     fn from_usize(x: usize) -> Self {
         x as i32
     }
+    #[inline(always)]
     fn to_usize(self) -> usize {
         self as usize
     }
 }
 
-/// `y = max over the window` (padding never wins), `tap` = first winning tap; NaN wins.
-pub fn max_pool2d<T: Real, I: Tap>(p: &Pool2d, x: &[T], y: &mut [T], tap: &mut [I]) {
-    unimplemented!()
+impl Pool2d {
+    /// Windows that tile the plane two by two, without padding.
+    fn is_2x2(&self) -> bool {
+        self.kernel == [2, 2]
+            && self.stride == [2, 2]
+            && self.pad == [0, 0]
+            && self.dilation == [1, 1]
+            && 2 * self.oh <= self.h
+            && 2 * self.ow <= self.w
+    }
+    fn check(&self, x: usize, y: usize) {
+        assert_eq!(x, self.planes * self.h * self.w);
+        assert_eq!(y, self.planes * self.oh * self.ow);
+    }
+    /// Outputs along one axis whose tap `k` lies inside the input: `0 <= o * stride + k * dilation - pad < len`.
+    #[inline(always)]
+    fn inside(&self, axis: usize, k: usize) -> Range<usize> {
+        let (len, out) = [(self.h, self.oh), (self.w, self.ow)][axis];
+        let (s, shift) = (self.stride[axis], k * self.dilation[axis]);
+        let first = self.pad[axis].saturating_sub(shift).div_ceil(s);
+        let end = (len + self.pad[axis]).saturating_sub(shift).div_ceil(s);
+        first.min(out)..end.min(out).max(first.min(out))
+    }
+    /// First tap along one axis that lies inside the input for output `o`, and how many do.
+    #[inline(always)]
+    fn taps(&self, axis: usize, o: usize) -> (usize, usize) {
+        let len = [self.h, self.w][axis];
+        let d = self.dilation[axis];
+        let start = o * self.stride[axis];
+        let first = self.pad[axis]
+            .saturating_sub(start)
+            .div_ceil(d)
+            .min(self.kernel[axis]);
+        let end = (len + self.pad[axis]).saturating_sub(start).div_ceil(d);
+        (first, end.clamp(first, self.kernel[axis]) - first)
+    }
+    /// Position in the plane that tap `t` of output (i, j) reads; `None` in the padding.
+    #[inline(always)]
+    fn position(&self, i: usize, j: usize, t: usize) -> Option<usize> {
+        let (kh, kw) = (t / self.kernel[1], t % self.kernel[1]);
+        let y = (i * self.stride[0] + kh * self.dilation[0]).wrapping_sub(self.pad[0]);
+        let x = (j * self.stride[1] + kw * self.dilation[1]).wrapping_sub(self.pad[1]);
+        (y < self.h && x < self.w).then(|| y * self.w + x)
+    }
 }
+
+/// Calls `f(planes)` on runs of planes of about 16 Ki elements, in parallel.
+fn over_planes<T>(planes: usize, ins: usize, outs: usize, f: impl Fn(Range<usize>) + Sync) {
+    let cost = Cost {
+        flops: 0.0,
+        bytes: (planes * (ins + outs) * size_of::<T>()) as f64,
+    };
+    let per_tile = (16_384 / (ins + outs).max(1)).max(1);
+    for_each_chunk(planes, per_tile, cost, &f);
+}
+
+/// Byte `i` of the result is bit `i` of `bits`.
+#[inline(always)]
+fn spread(bits: u32) -> u64 {
+    let one_each =
+        u64::from(bits & 0xff).wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    (one_each + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101
+}
+
+/// Stores the taps `bit0 + 2 * bit1` of `n <= 16` outputs at the start of `tap`, which may be longer: what follows is
+/// scratch until it is written in its turn.
+#[inline(always)]
+fn store_taps<I: Tap>(tap: &mut [I], n: usize, bit0: u32, bit1: u32) {
+    let low = spread(bit0) + 2 * spread(bit1);
+    let high = if n > 8 {
+        spread(bit0 >> 8) + 2 * spread(bit1 >> 8)
+    } else {
+        0
+    };
+    let all = u128::from(low) | u128::from(high) << 64;
+    if TypeId::of::<I>() == TypeId::of::<u8>() && tap.len() >= 16 {
+        // SAFETY: I is u8, and 16 of them may be written.
+        unsafe { tap.as_mut_ptr().cast::<[u8; 16]>().write(all.to_le_bytes()) };
+    } else {
+        let bytes = all.to_le_bytes();
+        for (t, b) in tap[..n].iter_mut().zip(bytes) {
+            *t = I::from_usize(b.into());
+        }
+    }
+}
+
+/// The `n <= 16` taps at the start of `tap`, as numbers; lanes from `n` up are anything.
+#[inline(always)]
+fn load_taps<T: Real, I: Tap>(tap: &[I], n: usize) -> [T; 16] {
+    let mut out = [T::ZERO; 16];
+    if tap.len() >= 16 {
+        for (o, t) in out.iter_mut().zip(&tap[..16]) {
+            *o = T::from_f64(f64::from(t.to_usize() as u32));
+        }
+    } else {
+        for (o, t) in out.iter_mut().zip(&tap[..n]) {
+            *o = T::from_f64(f64::from(t.to_usize() as u32));
+        }
+    }
+    out
+}
+
+/// Two rows of `n <= LANES` 2x2 windows: columns 2 j and 2 j + 1 of the upper row, then of the lower one.
+/// # Safety
+/// S is enabled, and `2 n` elements at `p` and at `p + w` may be read.
+#[inline(always)]
+unsafe fn windows<S: Simd>(p: *const S::T, w: usize, n: usize) -> [S::V; 4] {
+    // SAFETY: the caller's promise; vectors past the end read nothing.
+    unsafe {
+        let row = |p: *const S::T| {
+            if n == S::LANES {
+                S::deinterleave(S::load(p), S::load(p.add(S::LANES)))
+            } else {
+                let (a, b) = ((2 * n).min(S::LANES), (2 * n).saturating_sub(S::LANES));
+                S::deinterleave(S::load_n(p, a), S::load_n(p.wrapping_add(S::LANES), b))
+            }
+        };
+        let ((a, b), (c, d)) = (row(p), row(p.add(w)));
+        [a, b, c, d]
+    }
+}
+
+/// Inverse of [`windows`].
+/// # Safety
+/// S is enabled, and `2 n` elements at `p` and at `p + w` may be written.
+#[inline(always)]
+unsafe fn store_windows<S: Simd>(p: *mut S::T, w: usize, n: usize, v: [S::V; 4]) {
+    // SAFETY: the caller's promise; vectors past the end write nothing.
+    unsafe {
+        let row = |p: *mut S::T, even, odd| {
+            let (a, b) = S::interleave(even, odd);
+            if n == S::LANES {
+                S::store(p, a);
+                S::store(p.add(S::LANES), b);
+            } else {
+                S::store_n(p, a, (2 * n).min(S::LANES));
+                let rest = (2 * n).saturating_sub(S::LANES);
+                S::store_n(p.wrapping_add(S::LANES), b, rest);
+            }
+        };
+        row(p, v[0], v[1]);
+        row(p.add(w), v[2], v[3]);
+    }
+}
+
+struct Max2x2<'a, T, I>(&'a Pool2d, &'a [T], &'a mut [T], &'a mut [I]);
+impl<T: Real, I: Tap> Kernel<T> for Max2x2<'_, T, I> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Max2x2(p, x, y, tap) = self;
+        for (row, y) in y.chunks_exact_mut(p.ow).enumerate() {
+            let x = &x[(row / p.oh * p.h + row % p.oh * 2) * p.w..][..2 * p.w];
+            let mut j = 0;
+            while j < p.ow {
+                let n = (p.ow - j).min(S::LANES);
+                // SAFETY: run by dispatch; 2 (j + n) <= 2 ow <= w columns of two rows, j + n <= ow outputs.
+                unsafe {
+                    let [a, b, c, d] = windows::<S>(x.as_ptr().add(2 * j), p.w, n);
+                    // Wins: greater, or NaN where there was none (the first of equals stays).
+                    let wins = |v, m| S::mask_and(S::mask_not(S::le(v, m)), S::eq(m, m));
+                    let m1 = wins(b, a);
+                    let m = S::select(m1, b, a);
+                    let m2 = wins(c, m);
+                    let m = S::select(m2, c, m);
+                    let m3 = wins(d, m);
+                    S::store_n(y.as_mut_ptr().add(j), S::select(m3, d, m), n);
+                    let (m1, m2, m3) = (S::mask_bits(m1), S::mask_bits(m2), S::mask_bits(m3));
+                    store_taps(&mut tap[row * p.ow + j..], n, m3 | (m1 & !m2), m3 | m2);
+                }
+                j += S::LANES;
+            }
+        }
+    }
+}
+
+/// What remains of a plane's gradient beside the 2x2 windows is 0.
+#[inline(always)]
+fn zero_rest<T: Real>(p: &Pool2d, plane: &mut [T]) {
+    if 2 * p.ow < p.w {
+        for row in plane.chunks_exact_mut(p.w) {
+            row[2 * p.ow..].fill(T::ZERO);
+        }
+    }
+    plane[2 * p.oh * p.w..].fill(T::ZERO);
+}
+
+struct Max2x2Backward<'a, T, I>(&'a Pool2d, &'a [I], &'a [T], &'a mut [T]);
+impl<T: Real, I: Tap> Kernel<T> for Max2x2Backward<'_, T, I> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Max2x2Backward(p, tap, dy, dx) = self;
+        let size = p.oh * p.ow;
+        for (k, dx) in dx.chunks_exact_mut(p.h * p.w).enumerate() {
+            zero_rest(p, dx);
+            for i in 0..p.oh {
+                let at = k * size + i * p.ow;
+                let mut j = 0;
+                while j < p.ow {
+                    let n = (p.ow - j).min(S::LANES);
+                    let t = load_taps::<T, I>(&tap[at + j..], n);
+                    // SAFETY: run by dispatch; n outputs from at + j, 2 n columns of rows 2 i and 2 i + 1.
+                    unsafe {
+                        let t = S::load(t.as_ptr());
+                        let d = S::load_n(dy[at + j..at + j + n].as_ptr(), n);
+                        let part = |k: f64| S::select(S::eq(t, S::c(k)), d, S::zero());
+                        let v = [part(0.0), part(1.0), part(2.0), part(3.0)];
+                        store_windows::<S>(dx.as_mut_ptr().add(2 * (i * p.w + j)), p.w, n, v);
+                    }
+                    j += S::LANES;
+                }
+            }
+        }
+    }
+}
+
+/// `f(y[j], tap[j], x[j * s])` over one row, with the stride a constant where it matters.
+#[inline(always)]
+fn zip_strided<A, X: Copy>(s: usize, out: &mut [A], x: &[X], mut f: impl FnMut(&mut A, X)) {
+    match s {
+        1 => out.iter_mut().zip(x).for_each(|(o, x)| f(o, *x)),
+        2 => out
+            .iter_mut()
+            .zip(x.chunks(2))
+            .for_each(|(o, x)| f(o, x[0])),
+        _ => out
+            .iter_mut()
+            .zip(x.chunks(s))
+            .for_each(|(o, x)| f(o, x[0])),
+    }
+}
+
+/// Calls `f(kh, kw, outputs, offset)` for every tap of output row `i` that reads the input: output `j` of the range
+/// reads `plane[offset + (j - range.start) * stride]`.
+#[inline(always)]
+fn row_taps(p: &Pool2d, i: usize, mut f: impl FnMut(usize, usize, Range<usize>, usize)) {
+    let (first, count) = p.taps(0, i);
+    for kh in first..first + count {
+        let y = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
+        for kw in 0..p.kernel[1] {
+            let js = p.inside(1, kw);
+            if !js.is_empty() {
+                let x = js.start * p.stride[1] + kw * p.dilation[1] - p.pad[1];
+                f(kh, kw, js, y * p.w + x);
+            }
+        }
+    }
+}
+
+struct Max<'a, T, I>(&'a Pool2d, &'a [T], &'a mut [T], &'a mut [I]);
+impl<T: Real, I: Tap> Kernel<T> for Max<'_, T, I> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Max(p, x, y, tap) = self;
+        let rows = y.chunks_exact_mut(p.ow).zip(tap.chunks_exact_mut(p.ow));
+        for (row, (y, tap)) in rows.enumerate() {
+            let (plane, i) = (row / p.oh, row % p.oh);
+            let x = &x[plane * p.h * p.w..][..p.h * p.w];
+            y.fill(T::NEG_INFINITY);
+            // The first tap inside the input wins until a larger one comes.
+            let (first, rows) = p.taps(0, i);
+            for (j, t) in tap.iter_mut().enumerate() {
+                let (kw, columns) = p.taps(1, j);
+                let seen = rows > 0 && columns > 0;
+                *t = I::from_usize(if seen { first * p.kernel[1] + kw } else { 0 });
+            }
+            row_taps(p, i, |kh, kw, js, at| {
+                let t = I::from_usize(kh * p.kernel[1] + kw);
+                let (y, tap) = (&mut y[js.clone()], &mut tap[js]);
+                let x = &x[at..];
+                let update = |y: &mut T, tap: &mut I, v: T| {
+                    let wins = (v > *y) | (v.is_nan() & !y.is_nan());
+                    *y = if wins { v } else { *y };
+                    *tap = if wins { t } else { *tap };
+                };
+                let outs = y.iter_mut().zip(tap.iter_mut());
+                match p.stride[1] {
+                    1 => outs.zip(x).for_each(|((y, t), v)| update(y, t, *v)),
+                    2 => outs
+                        .zip(x.chunks(2))
+                        .for_each(|((y, t), v)| update(y, t, v[0])),
+                    s => outs
+                        .zip(x.chunks(s))
+                        .for_each(|((y, t), v)| update(y, t, v[0])),
+                }
+            });
+        }
+    }
+}
+
+/// `y = max over the window` (padding never wins), `tap` = first winning tap; NaN wins.
+/// A window wholly in the padding gives -inf and tap 0.
+pub fn max_pool2d<T: Real, I: Tap>(p: &Pool2d, x: &[T], y: &mut [T], tap: &mut [I]) {
+    p.check(x.len(), y.len());
+    assert_eq!(y.len(), tap.len());
+    if y.is_empty() {
+        return;
+    }
+    let (isa, ins, outs) = (simd::isa(), p.h * p.w, p.oh * p.ow);
+    let (y, tap) = (SharedMut(y.as_mut_ptr()), SharedMut(tap.as_mut_ptr()));
+    over_planes::<T>(p.planes, ins, outs, |r| {
+        let x = &x[r.start * ins..r.end * ins];
+        // SAFETY: runs of planes are disjoint parts of y and tap, which we hold exclusively.
+        let (y, tap) = unsafe {
+            let (at, n) = (r.start * outs, r.len() * outs);
+            (y.slice(at, n), tap.slice(at, n))
+        };
+        if p.is_2x2() {
+            dispatch_on(isa, Max2x2(p, x, y, tap));
+        } else {
+            dispatch_on(isa, Max(p, x, y, tap));
+        }
+    });
+}
+
 /// `dx = sum of dy whose winner is x`; overwrites `dx`.
 pub fn max_pool2d_backward<T: Real, I: Tap>(p: &Pool2d, tap: &[I], dy: &[T], dx: &mut [T]) {
-    unimplemented!()
+    p.check(dx.len(), dy.len());
+    assert_eq!(dy.len(), tap.len());
+    if dx.is_empty() {
+        return;
+    }
+    let (isa, ins, outs) = (simd::isa(), p.h * p.w, p.oh * p.ow);
+    let shared = SharedMut(dx.as_mut_ptr());
+    over_planes::<T>(p.planes, ins, outs, |r| {
+        // SAFETY: runs of planes are disjoint parts of dx, which we hold exclusively.
+        let dx = unsafe { shared.slice(r.start * ins, r.len() * ins) };
+        let (tap, dy) = (
+            &tap[r.start * outs..r.end * outs],
+            &dy[r.start * outs..r.end * outs],
+        );
+        if p.is_2x2() {
+            return dispatch_on(isa, Max2x2Backward(p, tap, dy, dx));
+        }
+        // One addition per output; the order within a plane is that of the outputs.
+        dx.fill(T::ZERO);
+        for (k, dx) in dx.chunks_exact_mut(ins).enumerate() {
+            for i in 0..p.oh {
+                for j in 0..p.ow {
+                    let o = k * outs + i * p.ow + j;
+                    if let Some(at) = p.position(i, j, tap[o].to_usize()) {
+                        dx[at] += dy[o];
+                    }
+                }
+            }
+        }
+    });
 }
+
 /// The gradient of `max_pool2d_backward`: `y = x at the winning tap`.
 pub fn max_pool2d_gather<T: Real, I: Tap>(p: &Pool2d, tap: &[I], x: &[T], y: &mut [T]) {
-    unimplemented!()
+    p.check(x.len(), y.len());
+    assert_eq!(y.len(), tap.len());
+    let (ins, outs) = (p.h * p.w, p.oh * p.ow);
+    let shared = SharedMut(y.as_mut_ptr());
+    over_planes::<T>(p.planes, ins, outs, |r| {
+        for plane in r {
+            // SAFETY: planes are disjoint parts of y, which we hold exclusively.
+            let y = unsafe { shared.slice(plane * outs, outs) };
+            let (x, tap) = (&x[plane * ins..][..ins], &tap[plane * outs..][..outs]);
+            for i in 0..p.oh {
+                for j in 0..p.ow {
+                    let o = i * p.ow + j;
+                    let at = p.position(i, j, tap[o].to_usize());
+                    y[o] = at.map_or(T::ZERO, |at| x[at]);
+                }
+            }
+        }
+    });
 }
+
+struct Avg2x2<'a, T>(&'a Pool2d, &'a [T], &'a mut [T]);
+impl<T: Real> Kernel<T> for Avg2x2<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Avg2x2(p, x, y) = self;
+        for (row, y) in y.chunks_exact_mut(p.ow).enumerate() {
+            let x = &x[(row / p.oh * p.h + row % p.oh * 2) * p.w..][..2 * p.w];
+            let mut j = 0;
+            while j < p.ow {
+                let n = (p.ow - j).min(S::LANES);
+                // SAFETY: run by dispatch; 2 (j + n) <= 2 ow <= w columns of two rows, j + n <= ow outputs.
+                unsafe {
+                    let [a, b, c, d] = windows::<S>(x.as_ptr().add(2 * j), p.w, n);
+                    let sum = S::add(S::add(S::add(a, b), c), d);
+                    S::store_n(y.as_mut_ptr().add(j), S::mul(sum, S::c(0.25)), n);
+                }
+                j += S::LANES;
+            }
+        }
+    }
+}
+
+struct Avg2x2Backward<'a, T>(&'a Pool2d, &'a [T], &'a mut [T]);
+impl<T: Real> Kernel<T> for Avg2x2Backward<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Avg2x2Backward(p, dy, dx) = self;
+        for (k, dx) in dx.chunks_exact_mut(p.h * p.w).enumerate() {
+            zero_rest(p, dx);
+            for i in 0..p.oh {
+                let dy = &dy[(k * p.oh + i) * p.ow..][..p.ow];
+                let mut j = 0;
+                while j < p.ow {
+                    let n = (p.ow - j).min(S::LANES);
+                    // SAFETY: run by dispatch; n outputs from j, 2 n columns of rows 2 i and 2 i + 1.
+                    unsafe {
+                        let d = S::mul(S::load_n(dy.as_ptr().add(j), n), S::c(0.25));
+                        store_windows::<S>(dx.as_mut_ptr().add(2 * (i * p.w + j)), p.w, n, [d; 4]);
+                    }
+                    j += S::LANES;
+                }
+            }
+        }
+    }
+}
+
+/// What the sum over the window of output (i, j) is divided by; 1 for a window wholly in the padding.
+#[inline(always)]
+fn divisor<T: Real>(p: &Pool2d, count_include_pad: bool, i: usize, j: usize) -> T {
+    let count = if count_include_pad {
+        p.kernel[0] * p.kernel[1]
+    } else {
+        (p.taps(0, i).1 * p.taps(1, j).1).max(1)
+    };
+    T::from_f64(count as f64)
+}
+
+struct Avg<'a, T>(&'a Pool2d, bool, &'a [T], &'a mut [T]);
+impl<T: Real> Kernel<T> for Avg<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Avg(p, count_include_pad, x, y) = self;
+        for (row, y) in y.chunks_exact_mut(p.ow).enumerate() {
+            let (plane, i) = (row / p.oh, row % p.oh);
+            let x = &x[plane * p.h * p.w..][..p.h * p.w];
+            y.fill(T::ZERO);
+            row_taps(p, i, |_, _, js, at| {
+                zip_strided(p.stride[1], &mut y[js], &x[at..], |y, x| *y += x);
+            });
+            for (j, y) in y.iter_mut().enumerate() {
+                *y = *y / divisor::<T>(p, count_include_pad, i, j);
+            }
+        }
+    }
+}
+
+struct AvgBackward<'a, T>(&'a Pool2d, bool, &'a [T], &'a mut [T]);
+impl<T: Real> Kernel<T> for AvgBackward<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let AvgBackward(p, count_include_pad, dy, dx) = self;
+        let mut g = vec![T::ZERO; p.ow];
+        dx.fill(T::ZERO);
+        for (row, dy) in dy.chunks_exact(p.ow).enumerate() {
+            let (plane, i) = (row / p.oh, row % p.oh);
+            let dx = &mut dx[plane * p.h * p.w..][..p.h * p.w];
+            for j in 0..p.ow {
+                g[j] = dy[j] / divisor::<T>(p, count_include_pad, i, j);
+            }
+            row_taps(p, i, |_, _, js, at| {
+                let (g, dx) = (&g[js], &mut dx[at..]);
+                match p.stride[1] {
+                    1 => g.iter().zip(dx).for_each(|(g, d)| *d += *g),
+                    s => g.iter().zip(dx.chunks_mut(s)).for_each(|(g, d)| d[0] += *g),
+                }
+            });
+        }
+    }
+}
+
 /// Mean over the window; divides by the kernel area (`count_include_pad`) or by the number of real elements.
+/// A window wholly in the padding gives 0.
 pub fn avg_pool2d<T: Real>(p: &Pool2d, count_include_pad: bool, x: &[T], y: &mut [T]) {
-    unimplemented!()
+    p.check(x.len(), y.len());
+    if y.is_empty() {
+        return;
+    }
+    let (isa, ins, outs) = (simd::isa(), p.h * p.w, p.oh * p.ow);
+    let shared = SharedMut(y.as_mut_ptr());
+    over_planes::<T>(p.planes, ins, outs, |r| {
+        let x = &x[r.start * ins..r.end * ins];
+        // SAFETY: runs of planes are disjoint parts of y, which we hold exclusively.
+        let y = unsafe { shared.slice(r.start * outs, r.len() * outs) };
+        if p.is_2x2() {
+            dispatch_on(isa, Avg2x2(p, x, y));
+        } else {
+            dispatch_on(isa, Avg(p, count_include_pad, x, y));
+        }
+    });
 }
+
 /// Its transpose; overwrites `dx`.
 pub fn avg_pool2d_backward<T: Real>(p: &Pool2d, count_include_pad: bool, dy: &[T], dx: &mut [T]) {
-    unimplemented!()
+    p.check(dx.len(), dy.len());
+    if dy.is_empty() {
+        return dx.fill(T::ZERO);
+    }
+    let (isa, ins, outs) = (simd::isa(), p.h * p.w, p.oh * p.ow);
+    let shared = SharedMut(dx.as_mut_ptr());
+    over_planes::<T>(p.planes, ins, outs, |r| {
+        let dy = &dy[r.start * outs..r.end * outs];
+        // SAFETY: runs of planes are disjoint parts of dx, which we hold exclusively.
+        let dx = unsafe { shared.slice(r.start * ins, r.len() * ins) };
+        if p.is_2x2() {
+            dispatch_on(isa, Avg2x2Backward(p, dy, dx));
+        } else {
+            dispatch_on(isa, AvgBackward(p, count_include_pad, dy, dx));
+        }
+    });
 }
+
+/// Input cells that output cell `i` of `out` averages along an axis of `len`.
+#[inline(always)]
+fn adaptive_window(i: usize, len: usize, out: usize) -> Range<usize> {
+    i * len / out..((i + 1) * len).div_ceil(out)
+}
+
+/// Sum of a slice in 16 lanes, the lanes added pairwise; runs of 4096 added in order.
+#[inline(always)]
+fn sum<T: Real>(x: &[T]) -> T {
+    let mut total = T::ZERO;
+    for run in x.chunks(4096) {
+        let mut lanes = [T::ZERO; 16];
+        for c in run.chunks(16) {
+            for (l, v) in lanes.iter_mut().zip(c) {
+                *l += *v;
+            }
+        }
+        for half in [8, 4, 2, 1] {
+            for k in 0..half {
+                lanes[k] += lanes[k + half];
+            }
+        }
+        total += lanes[0];
+    }
+    total
+}
+
+struct Adaptive<'a, T>([usize; 4], &'a [T], &'a mut [T]);
+impl<T: Real> Kernel<T> for Adaptive<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Adaptive([h, w, oh, ow], x, y) = self;
+        for (x, y) in x.chunks_exact(h * w).zip(y.chunks_exact_mut(oh * ow)) {
+            for i in 0..oh {
+                let ys = adaptive_window(i, h, oh);
+                for j in 0..ow {
+                    let xs = adaptive_window(j, w, ow);
+                    let total = if xs.len() == w {
+                        sum(&x[ys.start * w..ys.end * w])
+                    } else {
+                        let mut t = T::ZERO;
+                        for r in ys.clone() {
+                            t += sum(&x[r * w + xs.start..r * w + xs.end]);
+                        }
+                        t
+                    };
+                    y[i * ow + j] = total / T::from_f64((ys.len() * xs.len()) as f64);
+                }
+            }
+        }
+    }
+}
+
 /// Adaptive average: output cell i averages input `floor(i*H/OH) .. ceil((i+1)*H/OH)`.
 pub fn adaptive_avg_pool2d<T: Real>(
     planes: usize,
@@ -71,8 +635,20 @@ pub fn adaptive_avg_pool2d<T: Real>(
     x: &[T],
     y: &mut [T],
 ) {
-    unimplemented!()
+    assert_eq!((x.len(), y.len()), (planes * h * w, planes * oh * ow));
+    if y.is_empty() || x.is_empty() {
+        return y.fill(T::ZERO);
+    }
+    let isa: Isa = simd::isa();
+    let shared = SharedMut(y.as_mut_ptr());
+    over_planes::<T>(planes, h * w, oh * ow, |r| {
+        let x = &x[r.start * h * w..r.end * h * w];
+        // SAFETY: runs of planes are disjoint parts of y, which we hold exclusively.
+        let y = unsafe { shared.slice(r.start * oh * ow, r.len() * oh * ow) };
+        dispatch_on(isa, Adaptive([h, w, oh, ow], x, y));
+    });
 }
+
 /// Its transpose; overwrites `dx`.
 pub fn adaptive_avg_pool2d_backward<T: Real>(
     planes: usize,
@@ -83,5 +659,29 @@ pub fn adaptive_avg_pool2d_backward<T: Real>(
     dy: &[T],
     dx: &mut [T],
 ) {
-    unimplemented!()
+    assert_eq!((dx.len(), dy.len()), (planes * h * w, planes * oh * ow));
+    let shared = SharedMut(dx.as_mut_ptr());
+    over_planes::<T>(planes, h * w, oh * ow, |r| {
+        for plane in r {
+            // SAFETY: planes are disjoint parts of dx, which we hold exclusively.
+            let dx = unsafe { shared.slice(plane * h * w, h * w) };
+            dx.fill(T::ZERO);
+            for i in 0..oh {
+                let ys = adaptive_window(i, h, oh);
+                for j in 0..ow {
+                    let xs = adaptive_window(j, w, ow);
+                    let count = T::from_f64((ys.len() * xs.len()) as f64);
+                    let g = dy[(plane * oh + i) * ow + j] / count;
+                    for r in ys.clone() {
+                        for d in &mut dx[r * w + xs.start..r * w + xs.end] {
+                            *d += g;
+                        }
+                    }
+                }
+            }
+        }
+    });
 }
+
+#[cfg(test)]
+mod tests;
