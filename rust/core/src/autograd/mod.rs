@@ -1,0 +1,13 @@
+//! Reverse-mode differentiation: every recorded operation leaves a [`node::Node`] that knows its inputs' nodes and how to turn
+//! the gradient of its outputs into gradients of its inputs; [`engine`] walks them. Nothing here knows an operation by name.
+
+pub mod check;
+pub mod engine;
+pub mod mode;
+pub mod node;
+pub mod twin;
+
+pub use engine::{GradOptions, backward, grad};
+pub use mode::{enable_grad, is_enabled, no_grad, set_enabled};
+pub use node::{Backward, Ctx, HookFn, Saved, record, record_many, record_view, vjp};
+pub use twin::twin_vjp;

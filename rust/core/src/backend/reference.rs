@@ -1,0 +1,21 @@
+//! The naive twins: the same calls as the fast kernels, through plain loops.
+
+mod k {
+    pub use corten_kernels::reference::{conv, gemm, loss, norm, optim, pool, rng, softmax};
+    pub use corten_kernels::{elementwise, index, reduce};
+}
+
+use crate::device::Device;
+
+/// [`Device::Reference`].
+pub(super) struct Reference;
+use Reference as Me;
+const DEVICE: Device = Device::Reference;
+
+// The same files as in cpu.rs, on purpose: whatever runs there runs here.
+#[allow(clippy::duplicate_mod)]
+#[path = "shared/elements.rs"]
+mod elements;
+#[allow(clippy::duplicate_mod)]
+#[path = "shared/network.rs"]
+mod network;

@@ -1,0 +1,349 @@
+//! Where the elements of a tensor lie in its storage. Views are layouts over the same storage.
+
+use crate::error::{Error, Result};
+use crate::shape::{Shape, Strides, show};
+
+/// Element `i` lies at `offset + sum(i[d] * strides[d])` of the storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    shape: Shape,
+    strides: Strides,
+    offset: usize,
+}
+
+/// One axis of a slice: `len` elements from `start`, `step` apart (negative: backwards).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First element.
+    pub start: usize,
+    /// Distance, never 0.
+    pub step: isize,
+    /// Number of elements.
+    pub len: usize,
+}
+
+impl Layout {
+    /// C order (last axis fastest) from the start of the storage.
+    pub fn contiguous(shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        let strides = c_strides(&shape);
+        Self {
+            shape,
+            strides,
+            offset: 0,
+        }
+    }
+    /// Any layout; the caller guarantees that it stays inside its storage.
+    pub fn new(shape: Shape, strides: Strides, offset: usize) -> Self {
+        debug_assert_eq!(shape.len(), strides.len());
+        Self {
+            shape,
+            strides,
+            offset,
+        }
+    }
+    /// Sizes.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+    /// Strides in elements.
+    pub fn strides(&self) -> &Strides {
+        &self.strides
+    }
+    /// Position of the first element.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+    /// Number of axes.
+    pub fn ndim(&self) -> usize {
+        self.shape.len()
+    }
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.numel()
+    }
+    /// Whether the elements lie one after another in C order (axes of size 1 do not matter; an empty tensor is).
+    pub fn is_contiguous(&self) -> bool {
+        let mut expect = 1;
+        for (&d, &s) in self.shape.iter().zip(self.strides.iter()).rev() {
+            if d == 0 {
+                return true;
+            }
+            if d != 1 {
+                if s != expect {
+                    return false;
+                }
+                expect *= d as isize;
+            }
+        }
+        true
+    }
+    /// Whether the elements are one gap-free run in the order of some permutation of the axes.
+    pub fn is_dense(&self) -> bool {
+        self.is_contiguous() || self.dense_order().is_some()
+    }
+    /// The axes from slowest to fastest if the layout is a permuted C order.
+    pub fn dense_order(&self) -> Option<Shape> {
+        let mut order: Shape = (0..self.ndim()).collect();
+        // Axes of size 1 have meaningless strides; they go first, in their own order.
+        order.sort_by_key(|&d| {
+            if self.shape[d] == 1 {
+                (0, 0)
+            } else {
+                (1, -self.strides[d])
+            }
+        });
+        let mut expect = 1;
+        for &d in order.iter().rev() {
+            if self.shape[d] == 1 {
+                continue;
+            }
+            if self.strides[d] != expect {
+                return None;
+            }
+            expect *= self.shape[d] as isize;
+        }
+        Some(order)
+    }
+    /// Lowest and highest storage position that is read; `None` when empty.
+    pub fn extent(&self) -> Option<(isize, isize)> {
+        let (mut lo, mut hi) = (self.offset as isize, self.offset as isize);
+        for (&d, &s) in self.shape.iter().zip(self.strides.iter()) {
+            if d == 0 {
+                return None;
+            }
+            let reach = (d as isize - 1).saturating_mul(s);
+            if reach < 0 {
+                lo = lo.saturating_add(reach);
+            } else {
+                hi = hi.saturating_add(reach);
+            }
+        }
+        Some((lo, hi))
+    }
+    /// Axes in a new order: axis `i` of the result is axis `axes[i]` of this.
+    pub fn permute(&self, axes: &[usize]) -> Self {
+        Self {
+            shape: axes.iter().map(|&a| self.shape[a]).collect(),
+            strides: axes.iter().map(|&a| self.strides[a]).collect(),
+            offset: self.offset,
+        }
+    }
+    /// Strides with which this layout is read as the larger `shape` (0 where it repeats).
+    pub fn broadcast_strides(&self, shape: &[usize]) -> Strides {
+        if shape == &self.shape[..] {
+            return self.strides.clone();
+        }
+        let lead = shape.len() - self.ndim();
+        let mut out = Strides::filled(0, shape.len());
+        for d in 0..self.ndim() {
+            out[lead + d] = if self.shape[d] == shape[lead + d] {
+                self.strides[d]
+            } else {
+                0
+            };
+        }
+        out
+    }
+    /// A repeating view of the larger `shape`.
+    pub fn broadcast_to(&self, op: &'static str, shape: &[usize]) -> Result<Self> {
+        let fits = shape.len() >= self.ndim()
+            && self
+                .shape
+                .iter()
+                .rev()
+                .zip(shape.iter().rev())
+                .all(|(&a, &b)| a == b || a == 1);
+        if !fits {
+            return Err(Error::shape(
+                op,
+                format!("shape {} does not broadcast to {}", self.shape, show(shape)),
+            ));
+        }
+        Ok(Self {
+            strides: self.broadcast_strides(shape),
+            shape: Shape::from_slice(shape),
+            offset: self.offset,
+        })
+    }
+    /// A part: one [`Span`] per axis.
+    pub fn slice(&self, spans: &[Span]) -> Self {
+        debug_assert_eq!(spans.len(), self.ndim());
+        let mut offset = self.offset as isize;
+        let mut strides = self.strides.clone();
+        let mut shape = self.shape.clone();
+        for (d, s) in spans.iter().enumerate() {
+            if s.len > 0 {
+                offset += s.start as isize * self.strides[d];
+            }
+            strides[d] = self.strides[d] * s.step;
+            shape[d] = s.len;
+        }
+        Self {
+            shape,
+            strides,
+            offset: offset as usize,
+        }
+    }
+    /// One part of one axis, the others whole.
+    pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Self {
+        let mut out = self.clone();
+        if len > 0 {
+            out.offset = (out.offset as isize + start as isize * out.strides[axis]) as usize;
+        }
+        out.shape[axis] = len;
+        out
+    }
+    /// Axis `axis`, whose size is 1 or of which only the first element is meant, disappears.
+    pub fn remove_axis(&self, axis: usize) -> Self {
+        let mut out = self.clone();
+        out.shape.remove(axis);
+        out.strides.remove(axis);
+        out
+    }
+    /// A new axis of size 1 before axis `axis`.
+    pub fn insert_axis(&self, axis: usize) -> Self {
+        let mut out = self.clone();
+        let stride = if axis < self.ndim() {
+            self.strides[axis] * self.shape[axis].max(1) as isize
+        } else {
+            1
+        };
+        out.shape.insert(axis, 1);
+        out.strides.insert(axis, stride);
+        out
+    }
+    /// The same elements in C order as `shape` (same number of elements), if that needs no copy.
+    pub fn reshape(&self, shape: &[usize]) -> Option<Self> {
+        debug_assert_eq!(self.numel(), crate::shape::numel(shape));
+        if self.is_contiguous() {
+            return Some(Self {
+                strides: c_strides(shape),
+                shape: Shape::from_slice(shape),
+                offset: self.offset,
+            });
+        }
+        // Match groups of old axes with groups of new axes that hold the same number of elements; a group of old axes must be
+        // one evenly spaced run to be split anew.
+        let old: Vec<(usize, isize)> = self
+            .shape
+            .iter()
+            .copied()
+            .zip(self.strides.iter().copied())
+            .filter(|&(d, _)| d != 1)
+            .collect();
+        let mut strides = Strides::filled(1, shape.len());
+        let (mut i, mut j) = (0, 0);
+        while i < old.len() {
+            let (mut n_old, mut n_new) = (old[i].0, 1);
+            let (i0, j0) = (i, j);
+            i += 1;
+            while n_new != n_old || j == j0 {
+                if n_new < n_old || j == j0 {
+                    if j >= shape.len() {
+                        return None;
+                    }
+                    n_new *= shape[j];
+                    j += 1;
+                } else {
+                    if i >= old.len() || old[i - 1].1 != old[i].1 * old[i].0 as isize {
+                        return None;
+                    }
+                    n_old *= old[i].0;
+                    i += 1;
+                }
+            }
+            let mut s = old[i - 1].1;
+            for k in (j0..j).rev() {
+                strides[k] = s;
+                s *= shape[k] as isize;
+            }
+            debug_assert!(i > i0);
+        }
+        Some(Self {
+            shape: Shape::from_slice(shape),
+            strides,
+            offset: self.offset,
+        })
+    }
+}
+
+/// Strides of a C-contiguous tensor.
+pub fn c_strides(shape: &[usize]) -> Strides {
+    let mut out = Strides::filled(1, shape.len());
+    let mut s = 1isize;
+    for d in (0..shape.len()).rev() {
+        out[d] = s;
+        s = s.saturating_mul(shape[d].max(1) as isize);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn positions(l: &Layout) -> Vec<isize> {
+        let mut out = vec![l.offset() as isize];
+        for d in 0..l.ndim() {
+            out = out
+                .iter()
+                .flat_map(|&p| (0..l.shape()[d] as isize).map(move |i| p + i * l.strides()[d]))
+                .collect();
+        }
+        out
+    }
+
+    #[test]
+    fn contiguity_ignores_axes_of_one_and_empty_tensors() {
+        let l = Layout::contiguous([2, 3, 4]);
+        assert!(l.is_contiguous());
+        assert!(!l.permute(&[0, 2, 1]).is_contiguous());
+        assert!(l.permute(&[0, 2, 1]).is_dense());
+        assert_eq!(
+            l.permute(&[2, 0, 1]).dense_order().unwrap().to_vec(),
+            [1, 2, 0]
+        );
+        assert!(!l.narrow(2, 0, 2).is_dense());
+        assert!(Layout::new([1, 3].into(), [77, 1].into(), 0).is_contiguous());
+        assert!(Layout::new([0, 3].into(), [7, 7].into(), 0).is_contiguous());
+    }
+
+    #[test]
+    fn reshape_is_a_view_when_runs_are_even() {
+        let l = Layout::contiguous([4, 6]);
+        assert_eq!(
+            l.reshape(&[2, 2, 3, 2]).unwrap(),
+            Layout::contiguous([2, 2, 3, 2])
+        );
+        assert!(l.permute(&[1, 0]).reshape(&[24]).is_none());
+        let part = l.narrow(1, 1, 4);
+        let r = part.reshape(&[2, 2, 2, 2]).unwrap();
+        assert_eq!(positions(&part), positions(&r));
+        assert!(part.reshape(&[16]).is_none());
+        let rev = Layout::contiguous([6]).slice(&[Span {
+            start: 5,
+            step: -1,
+            len: 6,
+        }]);
+        let r = rev.reshape(&[2, 1, 3]).unwrap();
+        assert_eq!(positions(&rev), positions(&r));
+        let b = Layout::contiguous([1, 3])
+            .broadcast_to("t", &[4, 3])
+            .unwrap();
+        let r = b.reshape(&[2, 2, 3]).unwrap();
+        assert_eq!(positions(&b), positions(&r));
+        assert!(b.reshape(&[12]).is_none());
+    }
+
+    #[test]
+    fn slices_run_backwards() {
+        let l = Layout::contiguous([5]).slice(&[Span {
+            start: 4,
+            step: -2,
+            len: 3,
+        }]);
+        assert_eq!(positions(&l), [4, 2, 0]);
+        assert_eq!(l.extent(), Some((0, 4)));
+    }
+}

@@ -1,0 +1,53 @@
+//! Every operation: check, forward through the backend, gradient, documentation and tests side by side, one file per family.
+//!
+//! Functions mirror `python/corten/_core.pyi` (keyword → argument, `axis` → `Option<&[isize]>`). They take tensors of any layout
+//! on one device and give [`Error`](crate::Error)s, never panics, for whatever a user may pass.
+
+pub mod creation;
+pub mod elementwise;
+pub mod index;
+pub mod reduce;
+pub mod shape;
+
+pub use creation::*;
+pub use elementwise::*;
+pub use index::*;
+pub use reduce::*;
+pub use shape::*;
+
+use crate::dtype::Scalar;
+use crate::tensor::Tensor;
+
+/// What an element-wise operation takes on either side: a tensor, or a weak scalar.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand<'a> {
+    /// A tensor.
+    Tensor(&'a Tensor),
+    /// A scalar, which takes the other side's dtype where it can.
+    Scalar(Scalar),
+}
+impl<'a> From<&'a Tensor> for Operand<'a> {
+    fn from(x: &'a Tensor) -> Self {
+        Self::Tensor(x)
+    }
+}
+impl From<Scalar> for Operand<'_> {
+    fn from(x: Scalar) -> Self {
+        Self::Scalar(x)
+    }
+}
+impl From<f64> for Operand<'_> {
+    fn from(x: f64) -> Self {
+        Self::Scalar(Scalar::Float(x))
+    }
+}
+impl From<i64> for Operand<'_> {
+    fn from(x: i64) -> Self {
+        Self::Scalar(Scalar::Int(x))
+    }
+}
+impl From<bool> for Operand<'_> {
+    fn from(x: bool) -> Self {
+        Self::Scalar(Scalar::Bool(x))
+    }
+}
