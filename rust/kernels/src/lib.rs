@@ -19,5 +19,6 @@ pub mod reference;
 pub mod rng;
 pub mod simd;
 pub mod softmax;
+mod sum;
 
 pub use element::{Number, Real, Strided};
