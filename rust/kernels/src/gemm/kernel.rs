@@ -242,7 +242,7 @@ macro_rules! family {
     };
 }
 
-/// The tile width for `n` columns: the least padding, the wider tile when equal (it reads A less often).
+/// The tile width for `n` columns: little padding, and enough work per element of A.
 pub(crate) fn select<T: Real>(isa: Isa, n: usize) -> Kernels<T> {
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -252,12 +252,12 @@ pub(crate) fn select<T: Real>(isa: Isa, n: usize) -> Kernels<T> {
                 return family!(isa, avx512, lanes, 2, 8);
             }
             let vectors = n.div_ceil(lanes);
-            let padded = |nv: usize| vectors.div_ceil(nv) * nv;
-            // Ties go to the first: 3 and 2 vectors leave room for 8 rows, 4 vectors for 6.
-            let nv = [3, 4, 2, 1]
+            // Padded width over the share of the peak that a tile reaches (measured, in %): one vector has too few
+            // chains for each element of A that it loads.
+            let nv = [(3, 100), (4, 99), (2, 96), (1, 80)]
                 .into_iter()
-                .min_by_key(|&nv| (padded(nv) * 64 + if nv == 1 { vectors } else { 0 }, 0))
-                .unwrap_or(3);
+                .min_by_key(|&(nv, percent)| vectors.next_multiple_of(nv) * 10_000 / percent)
+                .map_or(3, |(nv, _)| nv);
             match nv {
                 1 => family!(isa, avx512, lanes, 1, 8),
                 2 => family!(isa, avx512, lanes, 2, 8),

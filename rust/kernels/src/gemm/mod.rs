@@ -5,6 +5,7 @@
 //! blocks are added in order; the blocks depend on k alone. So neither threads nor strides nor tile sizes show in the bits.
 mod act;
 pub(crate) mod buffer;
+pub(crate) mod dot;
 pub(crate) mod kernel;
 pub(crate) mod pack;
 mod plan;
@@ -15,7 +16,6 @@ mod tests;
 use crate::element::Real;
 pub(crate) use act::apply as apply_activation;
 use plan::{Plan, cost, execute, threads_for};
-pub(crate) use plan::{k_blocks, threads_for as threads_for_cost};
 
 /// A matrix: element (i, j) is `data[offset + i * rs + j * cs]`; strides may be 0 or negative.
 #[derive(Clone, Copy, Debug)]

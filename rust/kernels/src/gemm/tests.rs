@@ -1,3 +1,4 @@
+use super::plan::k_blocks;
 use super::*;
 use crate::element::Number;
 use crate::parallel::with_forced_threads;

@@ -1,0 +1,290 @@
+use super::*;
+use crate::parallel::with_forced_threads;
+use crate::reference::conv as naive;
+use crate::simd::{available, with_isa};
+use proptest::prelude::*;
+
+fn numbers<T: Real>(len: usize, seed: u64) -> Vec<T> {
+    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            s ^= s << 13;
+            s ^= s >> 7;
+            s ^= s << 17;
+            T::from_f64((s >> 20) as f64 / (1u64 << 43) as f64 - 1.0)
+        })
+        .collect()
+}
+
+fn out_size(size: usize, k: usize, stride: usize, pad: usize, dilation: usize) -> usize {
+    match (size + 2 * pad).checked_sub((k - 1) * dilation + 1) {
+        Some(rest) => rest / stride + 1,
+        None => 0,
+    }
+}
+
+/// The usual output size on both axes.
+fn geometry(
+    [n, c, h, w, o]: [usize; 5],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    pad: [usize; 2],
+    dilation: [usize; 2],
+    groups: usize,
+) -> Conv2d {
+    let out = |d: usize| out_size([h, w][d], kernel[d], stride[d], pad[d], dilation[d]);
+    Conv2d {
+        n,
+        c,
+        h,
+        w,
+        o,
+        oh: out(0),
+        ow: out(1),
+        kernel,
+        stride,
+        pad,
+        dilation,
+        groups,
+    }
+}
+
+type Results<T> = (Vec<T>, Vec<T>, Vec<T>, Vec<T>);
+
+/// y, dx, dw, db of the fast kernels.
+fn fast<T: Real>(p: &Conv2d, x: &[T], w: &[T], b: &[T], dy: &[T], act: Activation) -> Results<T> {
+    let nan = T::from_f64(f64::NAN);
+    let (mut y, mut dx) = (vec![nan; p.y_len()], vec![nan; p.x_len()]);
+    let (mut dw, mut db) = (vec![nan; p.w_len()], vec![nan; p.o]);
+    conv2d(p, x, w, Some(b), act, &mut y);
+    conv2d_dx(p, dy, w, &mut dx);
+    conv2d_dw(p, x, dy, Some(&mut dw), Some(&mut db));
+    (y, dx, dw, db)
+}
+
+/// Against the twins: each sum of `terms` products of numbers below 1 within gamma of its size, on every path, and the
+/// same bits on 1, 2, 3 and 8 threads.
+fn check<T: Real>(p: &Conv2d, act: Activation) {
+    let (x, w) = (numbers::<T>(p.x_len(), 1), numbers::<T>(p.w_len(), 2));
+    let (b, dy) = (numbers::<T>(p.o, 3), numbers::<T>(p.y_len(), 4));
+    let mut want = (
+        vec![T::ZERO; p.y_len()],
+        vec![T::ZERO; p.x_len()],
+        vec![T::ZERO; p.w_len()],
+        vec![T::ZERO; p.o],
+    );
+    naive::conv2d(p, &x, &w, Some(&b), act, &mut want.0);
+    naive::conv2d_dx(p, &dy, &w, &mut want.1);
+    naive::conv2d_dw(p, &x, &dy, Some(&mut want.2), Some(&mut want.3));
+    // |A||B| of every sum, by the twins themselves.
+    let abs = |v: &[T]| -> Vec<f64> { v.iter().map(|x| x.to_f64().abs()).collect() };
+    let (ax, aw, ab, ady) = (abs(&x), abs(&w), abs(&b), abs(&dy));
+    let mut size = (
+        vec![0.0; p.y_len()],
+        vec![0.0; p.x_len()],
+        vec![0.0; p.w_len()],
+        vec![0.0; p.o],
+    );
+    naive::conv2d(p, &ax, &aw, Some(&ab), Activation::None, &mut size.0);
+    naive::conv2d_dx(p, &ady, &aw, &mut size.1);
+    naive::conv2d_dw(p, &ax, &ady, Some(&mut size.2), Some(&mut size.3));
+    let u = if size_of::<T>() == 4 {
+        2f64.powi(-24)
+    } else {
+        2f64.powi(-53)
+    };
+    let area = p.kernel[0] * p.kernel[1];
+    let close = |got: &[T], want: &[T], size: &[f64], terms: usize, what: &str| {
+        for i in 0..want.len() {
+            let (g, w) = (got[i].to_f64(), want[i].to_f64());
+            // The scalar path rounds product and sum: twice the count. Activations have slope below 1.2, error 4 ULP.
+            let bound = 1.2 * (2 * terms + 4) as f64 * u * size[i] + 8.0 * u * w.abs();
+            assert!((g - w).abs() <= bound, "{what}[{i}]: {g}, not {w}; {p:?}");
+        }
+    };
+    for isa in available() {
+        let mut first: Option<Results<T>> = None;
+        for threads in [1, 2, 3, 8] {
+            let got =
+                with_forced_threads(threads, || with_isa(isa, || fast(p, &x, &w, &b, &dy, act)));
+            if first.is_none() {
+                close(&got.0, &want.0, &size.0, p.c / p.groups * area, "y");
+                close(&got.1, &want.1, &size.1, p.o / p.groups * area, "dx");
+                close(&got.2, &want.2, &size.2, p.n * p.oh * p.ow, "dw");
+                close(&got.3, &want.3, &size.3, p.n * p.oh * p.ow, "db");
+            }
+            assert!(
+                *first.get_or_insert_with(|| got.clone()) == got,
+                "{threads} threads, {p:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn models() {
+    let one = [1, 1];
+    let all = [
+        geometry([3, 1, 28, 28, 6], [5, 5], one, [0, 0], one, 1),
+        geometry([9, 6, 12, 12, 16], [5, 5], one, [0, 0], one, 1),
+        geometry([2, 3, 23, 22, 9], [7, 7], [2, 2], [3, 3], one, 1),
+        geometry([2, 33, 8, 9, 20], [3, 3], one, one, one, 1),
+        geometry([2, 8, 7, 7, 8], [3, 3], one, one, one, 8),
+        geometry([2, 40, 6, 5, 24], one, one, [0, 0], one, 1),
+        geometry([2, 5, 9, 9, 7], one, [2, 2], [0, 0], one, 1),
+        geometry([2, 4, 19, 17, 6], [3, 3], one, [2, 2], [2, 2], 2),
+        geometry([1, 50, 4, 4, 3], [3, 3], one, one, one, 1),
+        geometry([2, 3, 1, 300, 4], [1, 9], [1, 3], [0, 4], [1, 2], 1),
+        geometry([1, 2, 1, 3000, 2], [1, 3], one, [0, 1], one, 1),
+        geometry([1, 70, 2, 1500, 2], [3, 3], [1, 2], one, one, 1),
+    ];
+    for p in &all {
+        check::<f32>(p, Activation::Relu);
+    }
+    for p in &all[1..9] {
+        check::<f64>(p, Activation::None);
+    }
+}
+
+#[test]
+fn activations() {
+    let p = geometry([2, 3, 7, 9, 5], [3, 2], [1, 1], [1, 0], [1, 1], 1);
+    for act in [
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::Sigmoid,
+        Activation::Tanh,
+    ] {
+        check::<f32>(&p, act);
+    }
+}
+
+/// `oh`, `ow` smaller or larger than usual: uncovered pixels get gradient 0, the padding at the end may be anything.
+#[test]
+fn any_output_size() {
+    let p = geometry([2, 3, 10, 11, 4], [3, 3], [2, 2], [0, 0], [1, 1], 1);
+    check::<f32>(&p, Activation::None);
+    check::<f32>(&Conv2d { oh: 2, ow: 3, ..p }, Activation::None);
+    check::<f32>(&Conv2d { oh: 8, ow: 9, ..p }, Activation::None);
+    let even = geometry([1, 2, 6, 6, 2], [2, 4], [1, 1], [0, 1], [1, 1], 1);
+    check::<f32>(
+        &Conv2d {
+            oh: 6,
+            ow: 6,
+            ..even
+        },
+        Activation::None,
+    );
+    let dx = |p: &Conv2d| {
+        let mut dx = vec![f32::NAN; p.x_len()];
+        conv2d_dx(p, &vec![1.0; p.y_len()], &vec![1.0; p.w_len()], &mut dx);
+        dx
+    };
+    // 10 rows, windows 0..3, 2..5, 4..7, 6..9: the last row is never read.
+    assert!(dx(&p)[9 * 11..10 * 11].iter().all(|&x| x == 0.0));
+    // A 1x1 kernel with stride 2 reads every fourth pixel.
+    let sparse = dx(&geometry(
+        [1, 1, 4, 4, 1],
+        [1, 1],
+        [2, 2],
+        [0, 0],
+        [1, 1],
+        1,
+    ));
+    assert_eq!(
+        sparse,
+        [
+            1., 0., 1., 0., 0., 0., 0., 0., 1., 0., 1., 0., 0., 0., 0., 0.
+        ]
+    );
+}
+
+#[test]
+fn empty_axes() {
+    let p = geometry([2, 3, 5, 5, 4], [3, 3], [1, 1], [1, 1], [1, 1], 1);
+    check::<f32>(&Conv2d { n: 0, ..p }, Activation::None);
+    check::<f32>(&Conv2d { c: 0, ..p }, Activation::None);
+    check::<f32>(&Conv2d { o: 0, ..p }, Activation::None);
+    check::<f32>(&Conv2d { oh: 0, ..p }, Activation::None);
+    check::<f32>(&Conv2d { h: 0, ..p }, Activation::None);
+}
+
+#[test]
+fn only_what_is_asked_for() {
+    let p = geometry([3, 2, 6, 6, 3], [3, 3], [1, 1], [0, 0], [1, 1], 1);
+    let (x, dy) = (numbers::<f32>(p.x_len(), 1), numbers::<f32>(p.y_len(), 2));
+    let (mut dw, mut db) = (vec![0.0; p.w_len()], vec![0.0; p.o]);
+    conv2d_dw(&p, &x, &dy, Some(&mut dw), Some(&mut db));
+    let (mut dw1, mut db1) = (vec![9.0; p.w_len()], vec![9.0; p.o]);
+    conv2d_dw(&p, &x, &dy, Some(&mut dw1), None);
+    conv2d_dw(&p, &x, &dy, None, Some(&mut db1));
+    conv2d_dw::<f32>(&p, &x, &dy, None, None);
+    assert_eq!(dw, dw1);
+    for (a, b) in db.iter().zip(&db1) {
+        assert!((a - b).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn special_values_stay_in_their_image() {
+    let p = geometry([3, 2, 9, 9, 5], [3, 3], [1, 1], [1, 1], [1, 1], 1);
+    let mut x = numbers::<f32>(p.x_len(), 1);
+    x[2 * 81 + 40] = f32::NAN;
+    x[5 * 81] = f32::INFINITY;
+    let mut y = vec![0.0; p.y_len()];
+    for isa in available() {
+        with_isa(isa, || {
+            conv2d(
+                &p,
+                &x,
+                &numbers(p.w_len(), 2),
+                None,
+                Activation::None,
+                &mut y,
+            )
+        });
+        let image = 5 * 81;
+        assert!(y[..image].iter().all(|x| x.is_finite()));
+        // Nine pixels see the NaN in the middle, four the infinity in the corner.
+        assert_eq!(
+            y[image..2 * image].iter().filter(|x| x.is_nan()).count(),
+            9 * 5
+        );
+        assert_eq!(
+            y[2 * image..].iter().filter(|x| x.is_infinite()).count(),
+            4 * 5
+        );
+    }
+}
+
+#[test]
+#[should_panic(expected = "x has 4 elements")]
+fn a_short_operand_panics() {
+    let p = geometry([1, 1, 3, 3, 1], [2, 2], [1, 1], [0, 0], [1, 1], 1);
+    conv2d(
+        &p,
+        &[0.0f32; 4],
+        &[0.0; 4],
+        None,
+        Activation::None,
+        &mut [0.0; 4],
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn any_geometry(
+        n in 0usize..4, c in 1usize..4, o in 1usize..6, groups in 1usize..3,
+        h in prop::sample::select(vec![1usize, 2, 3, 7, 8, 9, 15, 16, 17]),
+        w in prop::sample::select(vec![1usize, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65]),
+        kh in 1usize..4, kw in 1usize..6, sh in 1usize..4, sw in 1usize..4,
+        ph in 0usize..3, pw in 0usize..4, dh in 1usize..3, dw in 1usize..3,
+    ) {
+        let p = geometry([n, c * groups, h, w, o * groups], [kh, kw], [sh, sw], [ph, pw], [dh, dw], groups);
+        check::<f32>(&p, Activation::Relu);
+        if n == 1 {
+            check::<f64>(&p, Activation::None);
+        }
+    }
+}
