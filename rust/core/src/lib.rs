@@ -11,6 +11,7 @@ pub mod dtype;
 pub mod error;
 pub mod layout;
 pub mod ops;
+pub mod optim;
 pub mod shape;
 pub mod storage;
 pub mod tensor;

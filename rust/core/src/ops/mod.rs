@@ -3,17 +3,42 @@
 //! Functions mirror `python/corten/_core.pyi` (keyword → argument, `axis` → `Option<&[isize]>`). They take tensors of any layout
 //! on one device and give [`Error`](crate::Error)s, never panics, for whatever a user may pass.
 
+pub mod activation;
+mod common;
+pub mod composed;
+pub mod conv;
 pub mod creation;
+pub mod dropout;
 pub mod elementwise;
 pub mod index;
+pub mod linear;
+pub mod loss;
+pub mod matmul;
+pub mod norm;
+pub mod pool;
 pub mod reduce;
 pub mod shape;
+pub mod softmax;
+#[cfg(test)]
+mod testing;
+mod window;
 
+pub use activation::*;
+pub use common::{Activation, Reduction};
+pub use conv::conv2d;
 pub use creation::*;
+pub use dropout::dropout;
 pub use elementwise::*;
 pub use index::*;
+pub use linear::linear;
+pub use loss::*;
+pub use matmul::matmul;
+pub use norm::batch_norm;
+pub use pool::*;
 pub use reduce::*;
 pub use shape::*;
+pub use softmax::*;
+pub use window::Padding;
 
 use crate::dtype::Scalar;
 use crate::tensor::Tensor;
