@@ -3,16 +3,47 @@ use crate::simd::{Avx2, Avx512, Scalar, Simd};
 
 /// Anything that a tensor can hold: `f32`, `f64`, `i64`, `i32`, `i16`, `i8`, `u8` (`bool` is stored as `u8` 0 or 1).
 pub trait Number:
-    Copy + Send + Sync + PartialEq + PartialOrd + Default + core::fmt::Debug + 'static
+    Copy
+    + Send
+    + Sync
+    + PartialEq
+    + PartialOrd
+    + Default
+    + core::fmt::Debug
+    + crate::elementwise::blocks::Blocks
+    + 'static
 {
     /// Additive identity.
     const ZERO: Self;
     /// Multiplicative identity.
     const ONE: Self;
+    /// `f32` or `f64`.
+    const IS_FLOAT: bool;
+    /// Smallest value (-inf for floats).
+    const LOWEST: Self;
+    /// Largest value (inf for floats).
+    const HIGHEST: Self;
     /// Conversion with Rust's `as` semantics (saturating from float, wrapping between integers).
     fn from_f64(x: f64) -> Self;
     /// Conversion with Rust's `as` semantics.
     fn to_f64(self) -> f64;
+    /// Conversion with Rust's `as` semantics.
+    fn from_i64(x: i64) -> Self;
+    /// Conversion with Rust's `as` semantics; exact for integers.
+    fn to_i64(self) -> i64;
+    /// Sum; integers wrap.
+    fn plus(self, other: Self) -> Self;
+    /// Product; integers wrap.
+    fn times(self, other: Self) -> Self;
+    /// Conversion with Rust's `as` semantics, without a detour that loses digits.
+    #[inline(always)]
+    fn convert<B: Number>(self) -> B {
+        if Self::IS_FLOAT {
+            B::from_f64(self.to_f64())
+        } else {
+            B::from_i64(self.to_i64())
+        }
+    }
 }
 
 /// A strided operand: element `i` of the logical shape is `data[offset + sum(i[d] * strides[d])]`.
@@ -28,18 +59,31 @@ pub struct Strided<'a, T> {
 }
 
 macro_rules! number {
-    ($($t:ty),*) => {$(
+    ($float:literal, |$a:ident, $b:ident| $plus:expr, $times:expr; $($t:ident: $lowest:ident, $highest:ident);*) => {$(
         impl Number for $t {
             const ZERO: Self = 0 as $t;
             const ONE: Self = 1 as $t;
+            const IS_FLOAT: bool = $float;
+            const LOWEST: Self = $t::$lowest;
+            const HIGHEST: Self = $t::$highest;
             #[inline(always)]
             fn from_f64(x: f64) -> Self { x as $t }
             #[inline(always)]
             fn to_f64(self) -> f64 { self as f64 }
+            #[inline(always)]
+            fn from_i64(x: i64) -> Self { x as $t }
+            #[inline(always)]
+            fn to_i64(self) -> i64 { self as i64 }
+            #[inline(always)]
+            fn plus(self, other: Self) -> Self { let ($a, $b) = (self, other); $plus }
+            #[inline(always)]
+            fn times(self, other: Self) -> Self { let ($a, $b) = (self, other); $times }
         }
     )*};
 }
-number!(f32, f64, i64, i32, i16, i8, u8);
+number!(true, |a, b| a + b, a * b; f32: NEG_INFINITY, INFINITY; f64: NEG_INFINITY, INFINITY);
+number!(false, |a, b| a.wrapping_add(b), a.wrapping_mul(b);
+    i64: MIN, MAX; i32: MIN, MAX; i16: MIN, MAX; i8: MIN, MAX; u8: MIN, MAX);
 
 /// `f32` and `f64`: the types that the fast kernels are generic over.
 ///

@@ -9,6 +9,7 @@ pub mod element;
 pub mod elementwise;
 pub mod gemm;
 pub mod index;
+mod layout;
 pub mod loss;
 pub mod norm;
 pub mod optim;

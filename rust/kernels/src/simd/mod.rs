@@ -416,6 +416,23 @@ pub fn dispatch_on<T: Real, K: Kernel<T>>(isa: Isa, k: K) -> K::Out {
     }
 }
 
+/// Runs a plain loop inside a shell, so that the compiler vectorises it for more than the baseline: for exact
+/// operations (integers, comparisons, copies) whose results no vectorisation can change.
+#[inline]
+pub(crate) fn autovec<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn avx2<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    match isa {
+        // SAFETY: isa() and available() only name what the CPU has, and AVX-512 implies AVX2 (see Isa::available).
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 | Isa::Avx512 => unsafe { avx2(f) },
+        _ => f(),
+    }
+}
+
 /// Declares a function over slices whose body is compiled once per instruction set and dispatched per call:
 /// `simd_fn! { /// docs  pub fn name<S, T>(args) -> R { body using S: Simd<T = T> } }`. A first parameter
 /// `isa: Isa` chooses the path (see [`dispatch_on`]). The body is an unsafe context.

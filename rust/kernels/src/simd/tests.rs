@@ -237,7 +237,7 @@ impl<T: Real> Kernel<T> for Methods<T> {
             for k in 0..400 {
                 let span = if size_of::<T>() == 4 { 120.0 } else { 1000.0 };
                 let x = T::from_f64((f64::from(k) / 200.0 - 1.0) * span).exp();
-                let x = if x.is_finite() && !(x < T::MIN_POSITIVE) {
+                let x = if x.is_finite() && x >= T::MIN_POSITIVE {
                     x
                 } else {
                     T::MAX
@@ -245,7 +245,7 @@ impl<T: Real> Kernel<T> for Methods<T> {
                 let (m, e) = S::split(S::splat(x));
                 let (m, e) = (S::to_array(m)[0].to_f64(), S::to_array(e)[0].to_f64());
                 assert!(
-                    (0.7071..1.41422).contains(&m) && e.fract() == 0.0,
+                    (0.707..1.4143).contains(&m) && e.fract() == 0.0,
                     "{x:?} = {m} * 2^{e}"
                 );
                 let half = 2f64.powi(e as i32 / 2);

@@ -1,0 +1,126 @@
+//! Copies between strided layouts: whole rows where both sides are dense, square tiles where the sides disagree about
+//! which axis is dense, so that neither side touches a cache line once per element.
+use crate::element::{Number, Strided};
+use crate::layout::{CHUNK, Dims, is_dense, numel, offset_of};
+use crate::parallel::{Cost, SharedMut, for_each_chunk};
+
+/// Side of a tile: 16 rows of 16 `f64` are 32 cache lines on each side.
+const TILE: usize = 16;
+
+/// Copies to a dense output; bounds and length were checked.
+pub(super) fn copy_dense<T: Number>(shape: &[usize], x: Strided<'_, T>, out: &mut [T]) {
+    let n = numel(shape);
+    if n == 0 {
+        return;
+    }
+    if n <= CHUNK && is_dense(shape, x.strides) {
+        out.copy_from_slice(&x.data[x.offset..x.offset + n]);
+        return;
+    }
+    let mut dense = [0isize; crate::layout::MAX_AXES];
+    assert!(shape.len() <= dense.len(), "too many axes");
+    let mut s = 1;
+    for (d, &n) in shape.iter().enumerate().rev() {
+        dense[d] = s;
+        s *= n as isize;
+    }
+    let dims = Dims::new(shape, [x.strides, &dense[..shape.len()]]);
+    // SAFETY: the caller checked the bounds of x and the length of out.
+    unsafe { copy_strided(dims, x.data.as_ptr().add(x.offset), out.as_mut_ptr()) };
+}
+
+struct Src<T>(*const T);
+// SAFETY: only read through; T: Number is Sync.
+unsafe impl<T> Sync for Src<T> {}
+
+/// `dst[i * strides(1)] = src[i * strides(0)]` for all i of a shape without empty axes.
+/// # Safety
+/// Every element of both walks is valid, `dst` overlaps nothing else, and no two elements of it coincide.
+pub(super) unsafe fn copy_strided<T: Number>(mut dims: Dims<2>, src: *const T, dst: *mut T) {
+    if dims.len() == 0 {
+        // SAFETY: the caller's promise.
+        unsafe { *dst = *src };
+        return;
+    }
+    let last = dims.len() - 1;
+    let total = numel(dims.shape());
+    let cost = Cost {
+        flops: 0.0,
+        bytes: (2 * total * size_of::<T>()) as f64,
+    };
+    let (src, dst) = (&Src(src), &SharedMut(dst));
+    // The axis, other than the last, along which one side is dense.
+    let dense = |k: usize, d: usize| dims.strides(k)[d] == 1;
+    let other = (0..last).find(|&d| dense(0, d) || dense(1, d));
+    if let Some(d) = other.filter(|_| !(dense(0, last) && dense(1, last))) {
+        dims.swap(d, last - 1);
+        tiles(&dims, src, dst, cost);
+        return;
+    }
+    let n = dims.shape()[last];
+    let rows = total / n;
+    let (a, b) = (dims.strides(0)[last], dims.strides(1)[last]);
+    let (outer, sa, sb) = (
+        &dims.shape()[..last],
+        &dims.strides(0)[..last],
+        &dims.strides(1)[..last],
+    );
+    // Long rows are cut, short ones are grouped.
+    let pieces = n.div_ceil(CHUNK);
+    for_each_chunk(rows * pieces, (CHUNK / n).max(1), cost, &|range| {
+        for unit in range {
+            let (row, start) = (unit / pieces, unit % pieces * CHUNK);
+            let len = CHUNK.min(n - start);
+            // SAFETY: the caller's promise; rows and pieces partition the elements.
+            unsafe {
+                let p = src.0.offset(offset_of(outer, sa, row) + start as isize * a);
+                let q = dst.0.offset(offset_of(outer, sb, row) + start as isize * b);
+                if a == 1 && b == 1 {
+                    core::ptr::copy_nonoverlapping(p, q, len);
+                } else {
+                    for i in 0..len as isize {
+                        *q.offset(i * b) = *p.offset(i * a);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The last two axes in tiles, a strip of tiles per unit of work.
+fn tiles<T: Number>(dims: &Dims<2>, src: &Src<T>, dst: &SharedMut<T>, cost: Cost) {
+    let outer = dims.len() - 2;
+    let (m, n) = (dims.shape()[outer], dims.shape()[outer + 1]);
+    let (sa, sb) = (dims.strides(0), dims.strides(1));
+    let (am, an, bm, bn) = (sa[outer], sa[outer + 1], sb[outer], sb[outer + 1]);
+    let strips = m.div_ceil(TILE);
+    let images = numel(&dims.shape()[..outer]);
+    for_each_chunk(
+        images * strips,
+        (CHUNK / (TILE * n)).max(1),
+        cost,
+        &|range| {
+            for unit in range {
+                let (image, strip) = (unit / strips, unit % strips);
+                let (i0, i1) = (strip * TILE, (strip * TILE + TILE).min(m));
+                // SAFETY: the promise of copy_strided; strips partition the elements.
+                unsafe {
+                    let p = src
+                        .0
+                        .offset(offset_of(&dims.shape()[..outer], &sa[..outer], image));
+                    let q = dst
+                        .0
+                        .offset(offset_of(&dims.shape()[..outer], &sb[..outer], image));
+                    for j0 in (0..n).step_by(TILE) {
+                        let j1 = (j0 + TILE).min(n);
+                        for i in i0 as isize..i1 as isize {
+                            for j in j0 as isize..j1 as isize {
+                                *q.offset(i * bm + j * bn) = *p.offset(i * am + j * an);
+                            }
+                        }
+                    }
+                }
+            }
+        },
+    );
+}
