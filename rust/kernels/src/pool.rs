@@ -89,6 +89,14 @@ impl Pool2d {
         let end = (len + self.pad[axis]).saturating_sub(start).div_ceil(d);
         (first, end.clamp(first, self.kernel[axis]) - first)
     }
+    /// Taps along one axis that lie inside the input or its padding, which is `pad` on both sides: all of them, unless
+    /// rounding up the number of windows made the last one reach beyond.
+    #[inline(always)]
+    fn padded_taps(&self, axis: usize, o: usize) -> usize {
+        let len = [self.h, self.w][axis] + 2 * self.pad[axis];
+        let room = len.saturating_sub(o * self.stride[axis]);
+        room.div_ceil(self.dilation[axis]).min(self.kernel[axis])
+    }
     /// Position in the plane that tap `t` of output (i, j) reads; `None` in the padding.
     #[inline(always)]
     fn position(&self, i: usize, j: usize, t: usize) -> Option<usize> {
@@ -478,11 +486,11 @@ impl<T: Real> Kernel<T> for Avg2x2Backward<'_, T> {
 #[inline(always)]
 fn divisor<T: Real>(p: &Pool2d, count_include_pad: bool, i: usize, j: usize) -> T {
     let count = if count_include_pad {
-        p.kernel[0] * p.kernel[1]
+        p.padded_taps(0, i) * p.padded_taps(1, j)
     } else {
-        (p.taps(0, i).1 * p.taps(1, j).1).max(1)
+        p.taps(0, i).1 * p.taps(1, j).1
     };
-    T::from_f64(count as f64)
+    T::from_f64(count.max(1) as f64)
 }
 
 struct Avg<'a, T>(&'a Pool2d, bool, &'a [T], &'a mut [T]);
@@ -530,7 +538,8 @@ impl<T: Real> Kernel<T> for AvgBackward<'_, T> {
     }
 }
 
-/// Mean over the window; divides by the kernel area (`count_include_pad`) or by the number of real elements.
+/// Mean over the window; divides by the number of real elements or, with `count_include_pad`, by that of all elements
+/// in the padded input: the kernel area, except in a last window that reaches beyond the padding.
 /// A window wholly in the padding gives 0.
 pub fn avg_pool2d<T: Real>(p: &Pool2d, count_include_pad: bool, x: &[T], y: &mut [T]) {
     p.check(x.len(), y.len());

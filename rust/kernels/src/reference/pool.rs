@@ -65,10 +65,16 @@ pub fn max_pool2d_gather<T: Real, I: Tap>(p: &Pool2d, tap: &[I], x: &[T], y: &mu
 
 /// The positions that output (i, j) averages, and what their sum is divided by.
 fn average(p: &Pool2d, count_include_pad: bool, i: usize, j: usize) -> (Vec<usize>, f64) {
-    let taps = p.kernel[0] * p.kernel[1];
-    let inside: Vec<usize> = (0..taps).filter_map(|t| position(p, i, j, t)).collect();
+    let taps = 0..p.kernel[0] * p.kernel[1];
+    let inside: Vec<usize> = taps.clone().filter_map(|t| position(p, i, j, t)).collect();
     let count = if count_include_pad {
-        taps
+        // What rounding up the number of windows adds beyond the padding does not count.
+        taps.filter(|t| {
+            let (kh, kw) = (t / p.kernel[1], t % p.kernel[1]);
+            i * p.stride[0] + kh * p.dilation[0] < p.h + 2 * p.pad[0]
+                && j * p.stride[1] + kw * p.dilation[1] < p.w + 2 * p.pad[1]
+        })
+        .count()
     } else {
         inside.len()
     };
