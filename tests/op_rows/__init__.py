@@ -1,0 +1,1 @@
+"""The rows of `op_table`, one file per family of operations."""
