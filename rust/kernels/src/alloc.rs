@@ -406,7 +406,7 @@ mod tests {
         let mut last = 0;
         for class in 0..CLASSES - 8 {
             let size = class_size(class);
-            assert!(size > last && size % 64 == 0);
+            assert!(size > last && size.is_multiple_of(64));
             assert_eq!(class_of(size), class);
             assert_eq!(class_of(last + 1), class);
             assert!(size <= 256 || (size as f64) < 1.2501 * (last + 1) as f64);
@@ -415,6 +415,6 @@ mod tests {
         assert_eq!(class_size(LOCAL_CLASSES - 1), 32 << 10);
         assert!(class_of(1 << 47) < CLASSES);
         // Huge classes are whole pages.
-        assert!((class_of(HUGE)..CLASSES).all(|c| class_size(c) % 4096 == 0));
+        assert!((class_of(HUGE)..CLASSES).all(|c| class_size(c).is_multiple_of(4096)));
     }
 }

@@ -4,7 +4,7 @@
 //! number per row, the backward pass reads them once more and writes the gradient.
 use crate::element::Real;
 use crate::parallel::SharedMut;
-use crate::simd::{self, Kernel, Simd, dispatch_on, math};
+use crate::simd::{self, Kernel, Simd, dispatch_on};
 use crate::softmax::{exp_sum, log_one, over_rows, row_max};
 use crate::sum::{CHUNK, Pairwise, add_first, each_vector, fold, load, store};
 

@@ -396,7 +396,7 @@ impl Shared {
                 } else {
                     core::hint::spin_loop();
                 }
-                if spins % 32 == 0 && since.elapsed() >= settings().spin {
+                if spins.is_multiple_of(32) && since.elapsed() >= settings().spin {
                     break;
                 }
             }

@@ -83,7 +83,7 @@ fn shares_cover_everything_once() {
 
 #[test]
 fn unforced_teams_agree_on_their_size() {
-    let _pin = with_forced_threads(3, || {
+    with_forced_threads(3, || {
         set_serial_below(None);
         for round in 0..200 {
             let ran = AtomicUsize::new(0);
