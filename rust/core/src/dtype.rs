@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 
 /// Element type of a tensor. (float16 and bfloat16 will join; nothing matches on this enum outside dispatch macros.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum DType {
     /// IEEE single precision, the default for floats.
     #[default]

@@ -1,1 +1,29 @@
 //! The Python extension module `corten._core`: the only place that names pyo3.
+//!
+//! Layers: [`functions`] (what Python calls, one file per family) and [`tensor`] (the class) → [`convert`] (Python values
+//! in), [`export`] (tensors out) → [`seam`] (errors, panics, GIL, Ctrl-C). No mathematics here: every function checks and
+//! converts its arguments and calls the operation of the same name in `corten_core::ops`.
+
+mod arrays;
+mod convert;
+mod dtype;
+mod export;
+mod functions;
+mod index;
+mod operators;
+mod repr;
+mod seam;
+mod tensor;
+
+use pyo3::prelude::*;
+
+/// The compiled core of corten: tensors, automatic differentiation and operations.
+#[pymodule(gil_used = true)]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    seam::install(m.py())?;
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add("InternalError", m.py().get_type::<seam::InternalError>())?;
+    m.add_class::<tensor::PyTensor>()?;
+    dtype::register(m)?;
+    functions::register(m)
+}

@@ -1,0 +1,403 @@
+//! Arrays, buffers and nested lists in.
+//!
+//! NumPy is met through Python's buffer protocol alone, so the module needs no NumPy headers and takes any exporter: arrays,
+//! `array.array`, `bytes`, memory maps.
+
+use std::ffi::CStr;
+use std::ptr::NonNull;
+
+use corten_core::shape::show;
+use corten_core::{DType, Device, Element, Layout, Scalar, Shape, Strides, Tensor, with_element};
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PyMemoryView, PyRange, PyString, PyTuple};
+
+use crate::convert::{numpy, python_scalar, type_name};
+use crate::seam::{self, to_py};
+use crate::tensor::PyTensor;
+
+/// Whether the result may share memory with what it was made from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copy {
+    /// Never share.
+    Always,
+    /// Share when possible.
+    IfNeeded,
+    /// Fail when sharing is impossible.
+    Never,
+}
+
+/// A NumPy array or NumPy scalar.
+pub(crate) fn is_numpy(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static TYPES: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    let py = obj.py();
+    let types = TYPES.get_or_try_init(py, || {
+        let np = numpy(py)?;
+        PyTuple::new(py, [np.getattr("ndarray")?, np.getattr("generic")?]).map(Bound::unbind)
+    })?;
+    obj.is_instance(types.bind(py))
+}
+
+/// A tensor on the CPU from a tensor, an array, a buffer, a number or nested lists of these; without gradient.
+pub(crate) fn convert(
+    obj: &Bound<'_, PyAny>,
+    dtype: Option<DType>,
+    copy: Copy,
+) -> PyResult<Tensor> {
+    let py = obj.py();
+    let (t, shared) = if let Ok(t) = obj.cast::<PyTensor>() {
+        (t.get().tensor.detach(), true)
+    } else if let Some(s) = python_scalar(obj)? {
+        (
+            seam::short(|| scalars(py, &[s], &[], dtype.unwrap_or(s.dtype())))?,
+            false,
+        )
+    } else if obj.cast::<PyList>().is_ok()
+        || obj.cast::<PyTuple>().is_ok()
+        || obj.cast::<PyRange>().is_ok()
+    {
+        (seam::short(|| nested(obj, dtype))?, false)
+    } else {
+        let view = match PyMemoryView::from(obj) {
+            Ok(view) => view,
+            Err(_) if obj.hasattr("__array__")? => {
+                let array = numpy(py)?.call_method1("asarray", (obj,))?;
+                PyMemoryView::from(&array).map_err(|_| unsupported(&array))?
+            }
+            Err(_) if is_numpy(obj)? => return Err(unsupported(obj)),
+            Err(_) => {
+                return Err(PyTypeError::new_err(format!(
+                    "[tensor] a tensor is made from numbers, nested lists of numbers or an array, not {}",
+                    type_name(obj)
+                )));
+            }
+        };
+        buffer(obj, &view, copy)?
+    };
+    let wanted = dtype.unwrap_or(t.dtype());
+    if wanted != t.dtype() {
+        if copy == Copy::Never {
+            return Err(PyValueError::new_err(format!(
+                "[asarray] {} cannot become {wanted} without a copy (pass copy=None or True)",
+                t.dtype()
+            )));
+        }
+        return seam::run(py, t.numel(), || corten_core::ops::astype(&t, wanted));
+    }
+    if copy == Copy::Always && shared {
+        return seam::run(py, t.numel(), || duplicate(&t));
+    }
+    Ok(t)
+}
+
+/// A private copy: shares nothing with `t`, not even until the next write (foreign memory may change under us).
+fn duplicate(t: &Tensor) -> corten_core::Result<Tensor> {
+    let value = t.value();
+    with_element!(t.dtype(), T => match value.dense::<T>() {
+        Some(s) => Tensor::from_slice_on(s, t.shape(), t.dtype(), t.device()),
+        None => Tensor::from_slice_on(&value.to_vec::<T>(), t.shape(), t.dtype(), t.device()),
+    })
+}
+
+/// The error for an array whose dtype corten does not have.
+#[cold]
+fn unsupported(obj: &Bound<'_, PyAny>) -> PyErr {
+    let name = obj
+        .getattr("dtype")
+        .and_then(|d| d.str())
+        .map_or_else(|_| type_name(obj), |s| s.to_string());
+    let fix = match name.as_str() {
+        "uint16" => "int32",
+        "uint32" | "uint64" => "int64",
+        _ => "float32",
+    };
+    PyTypeError::new_err(format!(
+        "[tensor] {name} is not a corten dtype; cast first: x.astype('{fix}')"
+    ))
+}
+
+/// The dtype that a buffer's format names, and whether its bytes are in the other order; `None` for what corten does not have.
+fn dtype_of(format: &CStr, itemsize: usize) -> Option<(DType, bool)> {
+    let (code, swapped) = match format.to_bytes() {
+        [c] | [b'@' | b'=', c] => (*c, false),
+        [b'<', c] => (*c, cfg!(target_endian = "big")),
+        [b'>' | b'!', c] => (*c, cfg!(target_endian = "little")),
+        _ => return None,
+    };
+    let dtype = match (code, itemsize) {
+        (b'f', 4) => DType::F32,
+        (b'd', 8) => DType::F64,
+        (b'q' | b'l', 8) => DType::I64,
+        (b'i' | b'l', 4) => DType::I32,
+        (b'h', 2) => DType::I16,
+        (b'b', 1) => DType::I8,
+        (b'B', 1) => DType::U8,
+        (b'?', 1) => DType::Bool,
+        _ => return None,
+    };
+    Some((dtype, swapped && itemsize > 1))
+}
+
+/// A tensor over (or from) the memory behind `view`, and whether it shares that memory.
+fn buffer(
+    obj: &Bound<'_, PyAny>,
+    view: &Bound<'_, PyMemoryView>,
+    copy: Copy,
+) -> PyResult<(Tensor, bool)> {
+    let py = obj.py();
+    let buf = PyUntypedBuffer::get(view.as_any())?;
+    let size = buf.item_size();
+    let Some((dtype, swapped)) = dtype_of(buf.format(), size) else {
+        return Err(unsupported(obj));
+    };
+    if buf.suboffsets().is_some_and(|s| s.iter().any(|&o| o >= 0)) {
+        return Err(PyTypeError::new_err(
+            "[tensor] indirect buffers are not supported; make a NumPy array of it first",
+        ));
+    }
+    let shape = Shape::from_slice(buf.shape());
+    let data = buf.buf_ptr().cast::<u8>();
+    let strides = buf.strides();
+    let even = strides.iter().all(|s| s % size as isize == 0) && data.align_offset(size) == 0;
+    // A bool byte other than 0 and 1 (numpy's .view(bool) can make one) must not get into the kernels.
+    let share = copy != Copy::Always && even && !swapped && !data.is_null() && dtype != DType::Bool;
+    if !share {
+        if copy == Copy::Never {
+            return Err(PyValueError::new_err(
+                "[asarray] this memory cannot be shared (bool, unaligned, oddly strided or of foreign byte order); pass copy=None or True",
+            ));
+        }
+        let t = with_element!(dtype, T => {
+            // SAFETY: the buffer is held by `buf`, and shape and strides are its own.
+            let elements: Vec<T> = unsafe { gather(data, buf.shape(), strides, swapped) };
+            seam::run(py, elements.len(), || Tensor::from_slice_on(&elements, &shape, dtype, Device::Cpu))?
+        });
+        return Ok((t, false));
+    }
+    // The block runs from the lowest to the highest address that is read; the first element lies inside when strides are negative.
+    let steps: Strides = strides.iter().map(|s| s / size as isize).collect();
+    let (mut low, mut high) = (0isize, 0isize);
+    for (&n, &s) in shape.iter().zip(steps.iter()) {
+        let reach = (n as isize - 1).max(0) * s;
+        if reach < 0 {
+            low += reach
+        } else {
+            high += reach
+        }
+    }
+    let empty = shape.iter().any(|&n| n == 0);
+    let (low, len) = if empty {
+        (0, 0)
+    } else {
+        (low, (high - low + 1) as usize)
+    };
+    // SAFETY: `low` is the offset of an element of the buffer.
+    let block = unsafe { data.offset(low * size as isize) };
+    let Some(block) = NonNull::new(block) else {
+        return Err(PyValueError::new_err("[tensor] the buffer has no memory"));
+    };
+    let layout = Layout::new(shape, steps, low.unsigned_abs());
+    // The owner is the memoryview and not the buffer: when the last tensor dies on a thread without the GIL, pyo3 puts a `Py` aside
+    // for later, while a buffer would wait for the GIL, perhaps with a lock held.
+    let owner: Box<Py<PyMemoryView>> = Box::new(view.clone().unbind());
+    drop(buf);
+    // SAFETY: the memoryview keeps the exporter's memory in place until it is dropped; the memory is aligned (checked above) and
+    // the documentation tells users that a shared array must not be written while tensors use it.
+    let t = unsafe { Tensor::from_foreign(block, len, dtype, layout, owner) }
+        .map_err(|e| to_py(py, e))?;
+    Ok((t, true))
+}
+
+/// All elements in C order, their bytes reversed if `swapped`.
+///
+/// # Safety
+/// Every element that `shape` and `strides` (in bytes) reach from `data` is readable as a `T`; any alignment.
+unsafe fn gather<T: Element>(
+    data: *const u8,
+    shape: &[usize],
+    strides: &[isize],
+    swapped: bool,
+) -> Vec<T> {
+    let count = corten_core::shape::numel(shape);
+    let mut out = Vec::with_capacity(count);
+    let mut index = vec![0; shape.len()];
+    let mut at = data;
+    for _ in 0..count {
+        // SAFETY: `at` is the address of element `index`.
+        out.push(unsafe { at.cast::<T>().read_unaligned() });
+        for d in (0..shape.len()).rev() {
+            index[d] += 1;
+            at = at.wrapping_offset(strides[d]);
+            if index[d] < shape[d] {
+                break;
+            }
+            at = at.wrapping_offset(-strides[d] * shape[d] as isize);
+            index[d] = 0;
+        }
+    }
+    if swapped {
+        let size = size_of::<T>();
+        // SAFETY: the elements are plain numbers: initialised bytes without padding, and any bytes are a number.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<u8>(), out.len() * size)
+        };
+        bytes.chunks_exact_mut(size).for_each(<[u8]>::reverse);
+    }
+    out
+}
+
+/// A tensor from Python scalars.
+fn scalars(py: Python<'_>, data: &[Scalar], shape: &[usize], dtype: DType) -> PyResult<Tensor> {
+    if let Some(Scalar::Int(i)) = data.iter().find(|s| overflows(**s, dtype)) {
+        return Err(PyValueError::new_err(format!(
+            "[tensor] the number {i} does not fit {dtype}"
+        )));
+    }
+    with_element!(dtype, T => {
+        let elements: Vec<T> = if dtype == DType::Bool {
+            data.iter().map(|s| T::from_scalar(Scalar::Bool(s.to_bool()))).collect()
+        } else {
+            data.iter().map(|&s| T::from_scalar(s)).collect()
+        };
+        Tensor::from_slice_on(&elements, shape, dtype, Device::Cpu).map_err(|e| to_py(py, e))
+    })
+}
+
+fn overflows(s: Scalar, dtype: DType) -> bool {
+    let Scalar::Int(i) = s else { return false };
+    match dtype {
+        DType::I32 => i32::try_from(i).is_err(),
+        DType::I16 => i16::try_from(i).is_err(),
+        DType::I8 => i8::try_from(i).is_err(),
+        DType::U8 => u8::try_from(i).is_err(),
+        _ => false,
+    }
+}
+
+/// What a walk through nested lists has found so far.
+#[derive(Default)]
+struct Walk {
+    shape: Vec<usize>,
+    /// The number of axes is known: a number (or an empty list) has been seen.
+    closed: bool,
+    /// Where the walk is.
+    path: Vec<usize>,
+    data: Vec<Scalar>,
+    /// Common dtype of the arrays and tensors inside.
+    strong: Option<DType>,
+    /// Highest kind of the Python scalars inside.
+    weak: Option<Scalar>,
+}
+
+fn nested(obj: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tensor> {
+    let mut walk = Walk::default();
+    walk.enter(obj)?;
+    let found = match (walk.strong, walk.weak) {
+        (Some(d), Some(s)) => d.promote_scalar(s),
+        (Some(d), None) => d,
+        (None, Some(s)) => s.dtype(),
+        (None, None) => DType::F32,
+    };
+    scalars(obj.py(), &walk.data, &walk.shape, dtype.unwrap_or(found))
+}
+
+impl Walk {
+    fn place(&self) -> String {
+        self.path.iter().map(|i| format!("[{i}]")).collect()
+    }
+    #[cold]
+    fn ragged(&self, what: &str, depth: usize) -> PyErr {
+        let want = if depth < self.shape.len() {
+            format!("a list of length {}", self.shape[depth])
+        } else {
+            "a number".to_owned()
+        };
+        let at = if self.path.is_empty() {
+            "data".to_owned()
+        } else {
+            format!("element {}", self.place())
+        };
+        PyValueError::new_err(format!(
+            "[tensor] ragged nested lists: {at} is {what}, but its neighbours are each {want}"
+        ))
+    }
+    fn enter(&mut self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        let depth = self.path.len();
+        if let Ok(list) = obj.cast::<PyList>() {
+            self.list(list.len(), depth, list.iter())
+        } else if let Ok(tuple) = obj.cast::<PyTuple>() {
+            self.list(tuple.len(), depth, tuple.iter())
+        } else if obj.cast::<PyRange>().is_ok() {
+            let list = PyList::new(obj.py(), obj.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+            self.list(list.len(), depth, list.iter())
+        } else if let Some(s) = python_scalar(obj)? {
+            self.close(depth, &[])?;
+            self.weak = Some(match (self.weak, s) {
+                (Some(w @ Scalar::Float(_)), _) => w,
+                (Some(w @ Scalar::Int(_)), Scalar::Bool(_)) => w,
+                _ => s,
+            });
+            self.data.push(s);
+            Ok(())
+        } else if obj.cast::<PyTensor>().is_ok() || is_numpy(obj)? {
+            let t = convert(obj, None, Copy::IfNeeded)?;
+            self.close(depth, t.shape())?;
+            self.strong = Some(self.strong.map_or(t.dtype(), |d| d.promote(t.dtype())));
+            self.data.extend(t.to_scalars());
+            Ok(())
+        } else {
+            let hint = if obj.cast::<PyString>().is_ok() || obj.is_none() {
+                ""
+            } else {
+                " (make a NumPy array of it first)"
+            };
+            let at = if depth == 0 {
+                "data".to_owned()
+            } else {
+                format!("element {}", self.place())
+            };
+            Err(PyTypeError::new_err(format!(
+                "[tensor] {at} is a {}, not a number{hint}",
+                type_name(obj)
+            )))
+        }
+    }
+    fn list<'py>(
+        &mut self,
+        len: usize,
+        depth: usize,
+        items: impl Iterator<Item = Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        if depth == self.shape.len() && !self.closed {
+            self.shape.push(len);
+        } else if depth >= self.shape.len() || self.shape[depth] != len {
+            return Err(self.ragged(&format!("a list of length {len}"), depth));
+        }
+        if len == 0 {
+            self.closed = true;
+        }
+        for (i, item) in items.enumerate() {
+            self.path.push(i);
+            self.enter(&item)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+    /// A number (`tail` empty) or an array of shape `tail` at `depth`.
+    fn close(&mut self, depth: usize, tail: &[usize]) -> PyResult<()> {
+        if !self.closed && depth == self.shape.len() {
+            self.shape.extend_from_slice(tail);
+            self.closed = true;
+        } else if self.shape[depth.min(self.shape.len())..] != *tail {
+            let what = if tail.is_empty() {
+                "a number".to_owned()
+            } else {
+                format!("an array of shape {}", show(tail))
+            };
+            return Err(self.ragged(&what, depth));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! Every call from Python into the core passes here: the GIL is released when the work is worth it, errors become the right
+//! exceptions, panics become `corten.InternalError`, and Ctrl-C is heard.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
+
+use corten_core::{Error, Result};
+use corten_kernels::parallel;
+use pyo3::create_exception;
+use pyo3::exceptions::{
+    PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyNotImplementedError, PyRuntimeError,
+    PyTypeError, PyValueError,
+};
+use pyo3::prelude::*;
+
+create_exception!(
+    corten,
+    InternalError,
+    PyRuntimeError,
+    "A bug of corten itself, not of the code that calls it. Please report it with the text of this exception."
+);
+
+/// Elements (or thousands of floating-point operations) from which on the GIL is released: below, releasing it and taking it
+/// again would cost as much as the work.
+const RELEASE_FROM: usize = 1 << 14;
+
+/// Always worth releasing the GIL.
+pub(crate) const LONG: usize = usize::MAX;
+
+thread_local! {
+    /// How many guarded calls this thread is inside.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// This thread writes to a tensor and may hold its lock.
+    static WRITING: Cell<bool> = const { Cell::new(false) };
+    /// The exception that a signal handler raised while a kernel ran.
+    static PENDING: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// Where the last panic was, for the exception's text: the hook knows it, `catch_unwind` does not.
+static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
+/// The thread that imported this module; Python delivers signals to it alone.
+static MAIN: OnceLock<ThreadId> = OnceLock::new();
+
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+
+/// Sets the panic hook and the interrupt hook; called once, when the module is imported.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?;
+    if threading.call_method0("get_ident")?.eq(main)? {
+        let _ = MAIN.set(std::thread::current().id());
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let previous: Hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            // Our own panics become exceptions, whose text says all this; printing them too would only alarm
+            // (CORTEN_BACKTRACE=1 prints them all the same, for whoever hunts the bug).
+            let ours = DEPTH.get() > 0
+                || std::thread::current()
+                    .name()
+                    .is_some_and(|n| n.starts_with("corten-"));
+            if !ours || std::env::var_os("CORTEN_BACKTRACE").is_some_and(|v| v != "0") {
+                previous(info);
+            }
+            if ours {
+                let place = info
+                    .location()
+                    .map(|l| format!("{}:{}", l.file(), l.line()));
+                *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) = place;
+            }
+        }));
+        parallel::set_interrupt_hook(interrupted);
+    });
+    Ok(())
+}
+
+/// Asked by long kernels every few milliseconds: has a signal handler raised an exception (Ctrl-C: KeyboardInterrupt)?
+fn interrupted() -> bool {
+    // Whoever holds a tensor's lock must not wait for the GIL: its holder may wait for the lock.
+    if WRITING.get() || MAIN.get() != Some(&std::thread::current().id()) {
+        return false;
+    }
+    // `try_attach`: during interpreter shutdown there is nothing to ask.
+    Python::try_attach(|py| match py.check_signals() {
+        Ok(()) => false,
+        Err(e) => {
+            PENDING.with_borrow_mut(|p| *p = Some(e));
+            true
+        }
+    })
+    .unwrap_or(false)
+}
+
+fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    struct Inside;
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            DEPTH.set(DEPTH.get() - 1);
+        }
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    let _inside = Inside;
+    // Unwind safety: tensors are values; what a panic leaves half done belongs to the call that failed, and the locks of the
+    // core ignore poisoning.
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result,
+        Err(panic) => Err(panicked(&*panic)),
+    }
+}
+
+#[cold]
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "unknown panic".to_owned());
+    let place = LAST_PANIC
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    let place = place.map_or_else(String::new, |p| format!(" at {p}"));
+    Error::internal(
+        "corten",
+        format!("{text}{place}. This is a bug in corten, please report it"),
+    )
+}
+
+/// Runs `f`, which is about `work` elements (or kiloflops) of work, and turns what goes wrong into a Python exception.
+#[inline]
+pub(crate) fn run<T: Send>(
+    py: Python<'_>,
+    work: usize,
+    f: impl FnOnce() -> Result<T> + Send,
+) -> PyResult<T> {
+    let result = if work < RELEASE_FROM {
+        guarded(f)
+    } else {
+        py.detach(|| guarded(f))
+    };
+    match result {
+        Ok(value) => {
+            if work >= RELEASE_FROM {
+                // A signal that came too late to stop the kernel must not get lost.
+                if let Some(e) = PENDING.take() {
+                    return Err(e);
+                }
+            }
+            Ok(value)
+        }
+        Err(e) => Err(to_py(py, e)),
+    }
+}
+
+/// [`run`] for what writes to tensors: never cut short by Ctrl-C, since half a write would remain.
+pub(crate) fn write<T: Send>(
+    py: Python<'_>,
+    work: usize,
+    f: impl FnOnce() -> Result<T> + Send,
+) -> PyResult<T> {
+    run(py, work, || {
+        struct Done;
+        impl Drop for Done {
+            fn drop(&mut self) {
+                WRITING.set(false);
+            }
+        }
+        WRITING.set(true);
+        let _done = Done;
+        f()
+    })
+}
+
+/// Runs something short that needs the GIL; panics become InternalError, as in [`run`].
+pub(crate) fn short<T>(f: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    let mut out = None;
+    match guarded(|| {
+        out = Some(f());
+        Ok(())
+    }) {
+        Ok(()) => out.unwrap_or_else(|| Err(InternalError::new_err("no result"))),
+        Err(e) => Err(InternalError::new_err(e.to_string())),
+    }
+}
+
+/// The exception for an error of the core.
+#[cold]
+pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
+    let text = e.to_string();
+    match e {
+        Error::Shape(_) | Error::Value(_) => PyValueError::new_err(text),
+        Error::Dtype(_) => PyTypeError::new_err(text),
+        Error::Index(_) => PyIndexError::new_err(text),
+        Error::Unsupported(_) => PyNotImplementedError::new_err(text),
+        Error::Graph(_) => PyRuntimeError::new_err(text),
+        Error::Memory(_) => PyMemoryError::new_err(text),
+        Error::Interrupted => PENDING
+            .take()
+            .unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
+        Error::Foreign(cause) => match cause.downcast_ref::<PyErr>() {
+            Some(e) => e.clone_ref(py),
+            None => PyRuntimeError::new_err(text),
+        },
+        _ => InternalError::new_err(text),
+    }
+}
+
+/// An exception of a Python callback on its way through the core.
+pub(crate) fn foreign(e: PyErr) -> Error {
+    Error::Foreign(Arc::new(e))
+}
