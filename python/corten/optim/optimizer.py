@@ -1,0 +1,206 @@
+"""Optimizer: what all optimizers share - parameter groups, state, saving and loading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..functions import Tensor, asarray, set_grad_enabled
+
+__all__ = ["Optimizer", "ParamsLike"]
+
+# Tensors, groups, or the pairs of `named_parameters()`.
+ParamsLike = Iterable[Tensor] | Iterable[Mapping[str, Any]] | Iterable[tuple[str, Tensor]]
+
+
+def at_least(rule: str, value: float, least: float = 0.0) -> None:
+    """Raise ValueError naming the rule unless `value >= least` (which NaN never is)."""
+    if not value >= least:
+        raise ValueError(f"{rule} must be at least {least:g}, got {value}")
+
+
+class Optimizer:
+    """The base class of optimizers.
+
+    `param_groups` is a list of dictionaries, each with its tensors under "params" and its own hyper-parameters, which
+    may be changed between steps. `state` holds what the optimizer remembers of each parameter.
+
+    Args:
+        params: tensors, or dictionaries with "params" and hyper-parameters that differ from the defaults.
+        defaults: hyper-parameters of every group that does not say otherwise.
+
+    Raises:
+        ValueError: there are no parameters, one is given twice, or a hyper-parameter is out of range.
+        TypeError: something that is not a leaf tensor with a floating dtype is given.
+    """
+
+    def __init__(self, params: ParamsLike, defaults: Mapping[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError(
+                f"[{type(self).__name__}] params must be an iterable of tensors, got one tensor: put it in a list"
+            )
+        self.defaults = dict(defaults)
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        self.param_groups: list[dict[str, Any]] = []
+        items = list(params)
+        if not items:
+            raise ValueError(f"[{type(self).__name__}] got no parameters")
+        if isinstance(items[0], Mapping):
+            for group in items:
+                self.add_param_group(group)  # type: ignore[arg-type]  # add_param_group checks what it gets
+        else:
+            self.add_param_group({"params": items})
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with their own hyper-parameters: `{"params": tensors, "lr": 1e-4, ...}`."""
+        name = type(self).__name__
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f"[{name}] a parameter group is a dictionary with the key 'params', got {group!r}")
+        given = group["params"]
+        params = [given] if isinstance(given, Tensor) else [p[1] if isinstance(p, tuple) else p for p in given]
+        unknown = set(group) - set(self.defaults) - {"params"}
+        if unknown:
+            raise ValueError(f"[{name}] unknown hyper-parameters: {', '.join(sorted(unknown))}")
+        seen = {id(p) for g in self.param_groups for p in g["params"]}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"[{name}] optimizes tensors, got {type(p).__name__}")
+            if not p.is_leaf:
+                raise ValueError(
+                    f"[{name}] optimizes leaf tensors, got the result of an operation ({p.grad_fn}); use .detach()"
+                )
+            if not p.dtype.is_floating_point:
+                raise TypeError(f"[{name}] optimizes floating tensors, got {p.dtype.name}")
+            if id(p) in seen:
+                raise ValueError(f"[{name}] a parameter of shape {p.shape} is given twice")
+            seen.add(id(p))
+        full = {**self.defaults, **group, "params": params}
+        self._check(full)
+        self.param_groups.append(full)
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        """Raise ValueError with the rule if a hyper-parameter of the group is out of range."""
+        raise NotImplementedError
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        """Update the parameters of one group, all of which have gradients."""
+        raise NotImplementedError
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none:
+                    p.grad = None
+                elif p.grad is not None:
+                    p.grad = p.grad.detach() * 0
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Update every parameter that has a gradient; the others stay as they are.
+
+        Args:
+            closure: computes the loss anew, with its gradients, and returns it; called once if given.
+
+        Returns:
+            what the closure returned.
+        """
+        loss = None
+        if closure is not None:
+            previous = set_grad_enabled(True)
+            try:
+                loss = closure()
+            finally:
+                set_grad_enabled(previous)
+        for group in self.param_groups:
+            self._check(group)  # a schedule may have written nonsense
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            for p in group["params"]:
+                grad = p.grad
+                if grad is not None:
+                    params.append(p)
+                    grads.append(grad)
+            if params:
+                self._step_group(group, params, grads)
+        return loss
+
+    def _cohorts(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], key: str
+    ) -> dict[Any, tuple[list[Tensor], list[Tensor]]]:
+        """Parameters and gradients by (dtype, device, value of the state's `key`): what one fused call may take.
+
+        All parameters are usually of one cohort; those that were frozen for a while have another step count.
+        """
+        cohorts: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
+        for p, g in zip(params, grads, strict=True):
+            tag = (p.dtype.name, p.device, self.state.get(p, {}).get(key))
+            cohort = cohorts.setdefault(tag, ([], []))
+            cohort[0].append(p)
+            cohort[1].append(g)
+        return cohorts
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot of state and hyper-parameters, in PyTorch's structure.
+
+        `{"state": {i: {...}}, "param_groups": [{..., "params": [i, ...]}]}`, with parameters numbered in the order in
+        which they were given.
+        """
+        numbers: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                numbers[id(p)] = len(numbers)
+            groups.append({**group, "params": [numbers[id(p)] for p in group["params"]]})
+        state = {
+            numbers[id(p)]: {k: v.detach() if isinstance(v, Tensor) else v for k, v in values.items()}
+            for p, values in self.state.items()
+        }
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over the snapshot of an optimizer of the same kind over parameters of the same shapes.
+
+        Raises:
+            ValueError: the groups, their sizes or a shape do not fit; then nothing is changed.
+        """
+        name = type(self).__name__
+        saved = state_dict["param_groups"]
+        if len(saved) != len(self.param_groups):
+            raise ValueError(
+                f"[{name}.load_state_dict] the state has {len(saved)} groups, the optimizer {len(self.param_groups)}"
+            )
+        groups, state = [], {}
+        for i, (old, new) in enumerate(zip(self.param_groups, saved, strict=True)):
+            if len(old["params"]) != len(new["params"]):
+                raise ValueError(
+                    f"[{name}.load_state_dict] group {i} has {len(new['params'])} parameters in the state, "
+                    f"{len(old['params'])} in the optimizer"
+                )
+            known = {k: v for k, v in new.items() if k in self.defaults}
+            group = {**old, **known, "params": old["params"]}
+            self._check(group)
+            groups.append(group)
+            for p, number in zip(old["params"], new["params"], strict=True):
+                if number in state_dict["state"]:
+                    state[p] = {k: self._load_value(p, k, v) for k, v in state_dict["state"][number].items()}
+        self.param_groups, self.state = groups, state
+
+    def _load_value(self, p: Tensor, key: str, value: Any) -> Any:
+        """One value of a loaded state: a step count, or a tensor of the parameter's shape, dtype and device."""
+        if key == "step":
+            return int(value)  # PyTorch keeps it as a tensor
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        loaded = asarray(value).detach()
+        if loaded.shape != p.shape:
+            raise ValueError(
+                f"[{type(self).__name__}.load_state_dict] {key} has shape {loaded.shape}, its parameter {p.shape}"
+            )
+        return loaded.astype(p.dtype).to(p.device)
+
+    def __repr__(self) -> str:
+        lines = []
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"  group {i}: {len(group['params'])} parameters")
+            lines += [f"    {k}: {v}" for k, v in group.items() if k != "params"]
+        return f"{type(self).__name__} (\n" + "\n".join(lines) + "\n)"

@@ -1,0 +1,76 @@
+"""Helpers for tests: compare tensors, check gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from ._core import Tensor
+
+__all__ = ["assert_close", "gradcheck"]
+
+# Relative and absolute tolerance by dtype: about a hundred roundings of a number near 1.
+_TOLERANCES = {"float64": (1e-12, 1e-13), "float32": (1.3e-5, 1e-6)}
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    return value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def assert_close(
+    actual: Any, expected: Any, *, rtol: float | None = None, atol: float | None = None, check_dtype: bool = True
+) -> None:
+    """Raise AssertionError unless `|actual - expected| <= atol + rtol |expected|`, with equal shapes and dtypes.
+
+    Args:
+        actual: a tensor or an array.
+        expected: a tensor, an array or numbers; Python numbers have no dtype to compare.
+        rtol, atol: tolerances; by default those of the actual dtype: (1.3e-5, 1e-6) for float32, (1e-12, 1e-13) for
+            float64, equality for all others. NaN equals NaN.
+        check_dtype: compare dtypes too.
+
+    >>> import corten as ct
+    >>> ct.testing.assert_close(ct.exp(ct.tensor([0.0, 1.0])), [1.0, 2.7182818])
+    """
+    got, want = _array(actual), _array(expected)
+    if got.shape != want.shape:
+        raise AssertionError(f"shapes differ: {got.shape} is not {want.shape}")
+    typed = isinstance(expected, Tensor | np.ndarray | np.generic)
+    if check_dtype and typed and got.dtype != want.dtype:
+        raise AssertionError(f"dtypes differ: {got.dtype} is not {want.dtype}")
+    default_rtol, default_atol = _TOLERANCES.get(got.dtype.name, (0.0, 0.0))
+    np.testing.assert_allclose(
+        got, want, rtol=default_rtol if rtol is None else rtol, atol=default_atol if atol is None else atol
+    )
+
+
+def gradcheck(
+    fn: Callable[..., Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    eps: float = 1e-6,
+    rtol: float = 1e-5,
+    atol: float = 1e-7,
+) -> bool:
+    """Compare the gradients of `fn` with central differences `(f(x + eps) - f(x - eps)) / (2 eps)`.
+
+    Args:
+        fn: takes the inputs and returns a tensor of any shape.
+        inputs: float64 tensors; those that require a gradient are checked.
+        eps: step of the differences.
+        rtol, atol: tolerances of the comparison.
+
+    Returns:
+        True.
+
+    Raises:
+        RuntimeError: a gradient is wrong; the message says which element and by how much.
+        TypeError: an input is not float64: float32 has too few digits for differences.
+
+    >>> import corten as ct
+    >>> ct.testing.gradcheck(lambda x: (x * x).sum(), ct.tensor([1.0, 2.0], dtype="float64", requires_grad=True))
+    True
+    """
+    return _core.gradcheck(fn, [inputs] if isinstance(inputs, Tensor) else list(inputs), eps, rtol, atol)
