@@ -66,12 +66,9 @@ impl Layout {
     pub fn is_contiguous(&self) -> bool {
         let mut expect = 1;
         for (&d, &s) in self.shape.iter().zip(self.strides.iter()).rev() {
-            if d == 0 {
-                return true;
-            }
             if d != 1 {
                 if s != expect {
-                    return false;
+                    return self.shape.contains(&0);
                 }
                 expect *= d as isize;
             }

@@ -15,6 +15,8 @@ pub mod optim;
 pub mod shape;
 pub mod storage;
 pub mod tensor;
+#[cfg(test)]
+mod testing;
 
 pub use autograd::{Backward, Ctx, Saved};
 pub use device::Device;

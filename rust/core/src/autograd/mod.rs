@@ -5,8 +5,12 @@ pub mod check;
 pub mod engine;
 pub mod mode;
 pub mod node;
+mod seed;
+#[cfg(test)]
+mod tests;
 pub mod twin;
 
+pub use check::{Tolerance, gradcheck, gradgradcheck};
 pub use engine::{GradOptions, backward, grad};
 pub use mode::{enable_grad, is_enabled, no_grad, set_enabled};
 pub use node::{Backward, Ctx, HookFn, Saved, record, record_many, record_view, vjp};

@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 use super::mode;
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ops;
 use crate::shape::Shape;
 use crate::tensor::{Tensor, Value};
 
@@ -147,9 +148,6 @@ impl Edge {
             index: 0,
         }
     }
-    pub(super) fn meta(&self) -> &Meta {
-        &self.node.outputs[self.index]
-    }
 }
 
 /// What a gradient must look like.
@@ -171,8 +169,21 @@ impl Leaf {
     pub(crate) fn enable(&self, on: bool) {
         self.enabled.store(on, Ordering::Relaxed);
     }
-    pub(super) fn is_enabled(&self) -> bool {
-        self.enabled.load(Ordering::Relaxed)
+    /// Adds to the gradient under its lock; what is kept is C-contiguous and a tensor of its own.
+    pub(super) fn accumulate(&self, g: Tensor) -> Result<()> {
+        if !self.enabled.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut cell = lock(&self.grad);
+        let sum = match &*cell {
+            None if g.is_contiguous() => g.alias(),
+            None => ops::contiguous(&g)?,
+            Some(old) => ops::add(old, &g)?,
+        };
+        let old = cell.replace(sum);
+        drop(cell);
+        drop(old); // after the lock: dropping may run foreign code
+        Ok(())
     }
 }
 
@@ -259,21 +270,20 @@ impl Node {
         drop(removed); // after the lock: dropping may run foreign code
     }
     /// Runs the hooks of output `output` on its final gradient: callbacks in order of registration, then kept gradients.
-    pub(super) fn run_hooks(&self, output: usize, mut g: Tensor) -> Result<(Tensor, bool)> {
+    pub(super) fn run_hooks(&self, output: usize, mut g: Tensor) -> Result<Tensor> {
         let actions: SmallVec<[Action; 2]> = {
             let hooks = lock(&self.hooks);
             if hooks.is_empty() {
-                return Ok((g, false));
+                return Ok(g);
             }
             let mine = hooks.iter().filter(|h| h.output == output);
             mine.map(|h| h.action.clone()).collect()
         };
-        let mut replaced = false;
         for a in &actions {
             if let Action::Call(f) = a
                 && let Some(new) = f(&g)?
             {
-                (g, replaced) = (new, true);
+                g = self.fit(output, new)?;
             }
         }
         for a in &actions {
@@ -281,7 +291,21 @@ impl Node {
                 *lock(cell) = Some(g.alias());
             }
         }
-        Ok((g, replaced))
+        Ok(g)
+    }
+    /// A gradient as output `output` wants it: broadcast axes summed away (once, here), and in the output's dtype.
+    pub(super) fn fit(&self, output: usize, g: Tensor) -> Result<Tensor> {
+        let to = &self.outputs[output];
+        if g.device() != to.device {
+            let text = format!("a gradient on {} for a tensor on {}", g.device(), to.device);
+            return Err(Error::internal(self.name, text));
+        }
+        let g = if *g.shape() == to.shape {
+            g
+        } else {
+            ops::sum_to(&g, &to.shape)?
+        };
+        ops::astype(&g, to.dtype)
     }
 }
 

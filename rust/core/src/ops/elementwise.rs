@@ -619,3 +619,156 @@ use crate::ops::any;
 pub fn scalar_like(x: &Tensor, s: Scalar) -> Result<Tensor> {
     full(&[], s, x.dtype().promote_scalar(s), x.device())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+    use crate::testing::{DEVICES, check, leaf, numbers};
+
+    fn t<T: crate::Element>(data: &[T], shape: &[usize], device: Device) -> Tensor {
+        Tensor::from_slice_on(data, shape, T::DTYPE, device).unwrap()
+    }
+
+    #[test]
+    fn arithmetic_promotes_and_broadcasts() {
+        for d in DEVICES {
+            let a = t(&[1i64, 2, 3], &[3], d);
+            let b = t(&[1.5f32, 2.5], &[2, 1], d);
+            let y = add(&a, &b).unwrap();
+            assert_eq!((y.dtype(), y.shape()[..] == [2, 3]), (DType::F32, true));
+            assert_eq!(numbers(&y), [2.5, 3.5, 4.5, 3.5, 4.5, 5.5]);
+            assert_eq!(add(&a, 1).unwrap().dtype(), DType::I64);
+            assert_eq!(add(&a, 0.5).unwrap().dtype(), DType::F32);
+            assert_eq!(numbers(&subtract(10, &a).unwrap()), [9.0, 8.0, 7.0]);
+            assert_eq!(numbers(&subtract(1.0, &b).unwrap()), [-0.5, -1.5]);
+            let q = divide(&a, 2).unwrap();
+            assert_eq!((q.dtype(), numbers(&q)), (DType::F32, vec![0.5, 1.0, 1.5]));
+            let flags = t(&[1u8, 0], &[2], d);
+            let flags = astype(&flags, DType::Bool).unwrap();
+            let two = add(&flags, &flags).unwrap();
+            assert_eq!((two.dtype(), numbers(&two)), (DType::I64, vec![2.0, 0.0]));
+            let e = add(&a, &t(&[1i64, 2], &[2], d)).unwrap_err();
+            assert!(matches!(e, Error::Shape(_)));
+            assert!(matches!(
+                add(&t(&[1u8], &[1], d), 256),
+                Err(Error::Value(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn integers_divide_as_in_python() {
+        for d in DEVICES {
+            let a = t(&[7i64, -7, 7, -7], &[4], d);
+            let b = t(&[2i64, 2, -2, -2], &[4], d);
+            assert_eq!(
+                numbers(&floor_divide(&a, &b).unwrap()),
+                [3.0, -4.0, -4.0, 3.0]
+            );
+            assert_eq!(numbers(&remainder(&a, &b).unwrap()), [1.0, 1.0, -1.0, -1.0]);
+            assert!(floor_divide(&a, 0).is_err());
+            assert_eq!(numbers(&pow(&a, 2).unwrap()), [49.0; 4]);
+            assert!(pow(&a, -1).is_err());
+        }
+    }
+
+    #[test]
+    fn comparisons_are_exact() {
+        for d in DEVICES {
+            let a = t(&[1u8, 200], &[2], d);
+            assert_eq!(numbers(&less(&a, 300).unwrap()), [1.0, 1.0]);
+            assert_eq!(numbers(&greater(&a, 1.5).unwrap()), [0.0, 1.0]);
+            assert_eq!(numbers(&equal(200, &a).unwrap()), [0.0, 1.0]);
+            let x = t(&[f64::NAN, f64::INFINITY, 1.0], &[3], d);
+            assert_eq!(numbers(&isnan(&x).unwrap()), [1.0, 0.0, 0.0]);
+            assert_eq!(numbers(&isinf(&x).unwrap()), [0.0, 1.0, 0.0]);
+            assert_eq!(numbers(&isfinite(&x).unwrap()), [0.0, 0.0, 1.0]);
+            assert_eq!(numbers(&logical_not(&a).unwrap()), [0.0, 0.0]);
+            assert_eq!(logical_xor(&a, true).unwrap().dtype(), DType::Bool);
+        }
+    }
+
+    #[test]
+    fn gradients_of_arithmetic() {
+        let s: &[&[usize]] = &[&[2, 3], &[3]];
+        check(s, false, |x| add(&x[0], &x[1]));
+        check(s, false, |x| subtract(&x[0], &x[1]));
+        check(s, false, |x| multiply(&x[0], &x[1]));
+        check(s, false, |x| divide(&x[0], &x[1]));
+        check(s, false, |x| maximum(&x[0], &x[1]));
+        check(s, false, |x| minimum(&x[0], &x[1]));
+        check(s, true, |x| pow(&x[0], &x[1]));
+        check(s, true, |x| remainder(&x[0], &add(&x[1], 2.0)?));
+        check(&[&[2, 3]], false, |x| pow(&x[0], 3.0));
+        check(&[&[2, 3]], true, |x| pow(&x[0], 1.5));
+        check(&[&[2, 3]], true, |x| pow(2.0, &x[0]));
+        check(&[&[2, 3]], false, |x| {
+            add(&multiply(&subtract(3.0, &x[0])?, 2.0)?, 1.0)
+        });
+        check(&[&[2, 3], &[3]], false, |x| {
+            r#where(&greater(&x[0], 0.1)?, &x[0], &x[1])
+        });
+        check(&[&[3, 4]], false, |x| {
+            clip(&x[0], Some((-0.4).into()), Some(0.5.into()))
+        });
+    }
+
+    #[test]
+    fn gradients_of_maps() {
+        let s: &[&[usize]] = &[&[2, 3]];
+        for f in [negative, abs, square, exp, expm1, sin, cos, erf] {
+            check(s, false, |x| f(&x[0]));
+        }
+        for f in [log, log1p, sqrt, rsqrt, reciprocal] {
+            check(s, true, |x| f(&x[0]));
+        }
+        for f in [sign, floor, ceil, round, trunc] {
+            check(s, false, |x| f(&x[0]));
+        }
+    }
+
+    /// The gradient of `sum(f(x))` at each element.
+    fn slope(f: impl Fn(&Tensor) -> Result<Tensor>, x: &[f64], d: Device) -> Vec<f64> {
+        let x = leaf(x, &[x.len()], d);
+        let y = crate::ops::sum(&f(&x).unwrap(), None, false, None).unwrap();
+        y.backward(None, false, false).unwrap();
+        numbers(&x.grad().unwrap())
+    }
+
+    #[test]
+    fn gradients_at_kinks_are_as_documented() {
+        for d in DEVICES {
+            assert_eq!(slope(abs, &[0.0, -2.0], d), [0.0, -1.0]);
+            assert_eq!(
+                slope(|x| maximum(x, 1.0), &[1.0, 2.0, 0.0], d),
+                [0.5, 1.0, 0.0]
+            );
+            assert_eq!(
+                slope(|x| minimum(x, 1.0), &[1.0, 2.0, 0.0], d),
+                [0.5, 0.0, 1.0]
+            );
+            let c = |x: &Tensor| clip(x, Some(0.0.into()), Some(1.0.into()));
+            assert_eq!(slope(c, &[0.0, 1.0, 1.5, -0.1], d), [1.0, 1.0, 0.0, 0.0]);
+            assert_eq!(slope(|x| pow(x, 0.0), &[0.0, 3.0], d), [0.0, 0.0]);
+            assert_eq!(slope(|x| pow(x, 2.0), &[-3.0, 0.0], d), [-6.0, 0.0]);
+            assert_eq!(slope(|x| pow(x, 3.0), &[-3.0, 0.0], d), [27.0, 0.0]);
+            assert_eq!(slope(|x| pow(0.0, x), &[0.0, 2.0], d), [0.0, 0.0]);
+            let zero = t(&[0.0f64, 0.0], &[2], d);
+            assert_eq!(slope(|x| pow(x, &zero), &[0.0, 2.0], d), [0.0, 0.0]);
+            assert_eq!(numbers(&pow(&zero, &zero).unwrap()), [1.0, 1.0]);
+        }
+    }
+
+    #[test]
+    fn a_dense_layout_is_kept() {
+        for d in DEVICES {
+            let x = t(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3], d);
+            let xt = crate::ops::matrix_t(&x).unwrap();
+            let y = add(&exp(&xt).unwrap(), &xt).unwrap();
+            assert_eq!(y.layout().strides()[..], [1, 3]);
+            let z = crate::ops::matrix_t(&add(&exp(&x).unwrap(), &x).unwrap()).unwrap();
+            assert_eq!(numbers(&y), numbers(&z));
+        }
+    }
+}

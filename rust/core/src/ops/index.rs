@@ -289,3 +289,122 @@ fn scatter(g: &Tensor, rows: usize, idx: &Value) -> Result<Tensor> {
         vjp(move |_, g, _| Ok(vec![Some(gather(g, &idx)?)]))
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+    use crate::testing::{DEVICES, check, numbers};
+
+    const ALL: Index = Index::Slice {
+        start: None,
+        stop: None,
+        step: None,
+    };
+
+    fn slice(
+        start: impl Into<Option<isize>>,
+        stop: impl Into<Option<isize>>,
+        step: isize,
+    ) -> Index {
+        Index::Slice {
+            start: start.into(),
+            stop: stop.into(),
+            step: Some(step),
+        }
+    }
+    fn count(shape: &[usize], d: Device) -> Tensor {
+        let data: Vec<i64> = (0..crate::shape::numel(shape) as i64).collect();
+        Tensor::from_slice_on(&data, shape, DType::I64, d).unwrap()
+    }
+
+    #[test]
+    fn slices_follow_python() {
+        // Expected lists are Python's list(range(5))[a:b:c].
+        let x = count(&[5], Device::Cpu);
+        let at = |i| numbers(&index(&x, &[i]).unwrap());
+        assert_eq!(at(slice(1, 4, 2)), [1., 3.]);
+        assert_eq!(at(slice(None, None, -1)), [4., 3., 2., 1., 0.]);
+        assert_eq!(at(slice(-2, None, 1)), [3., 4.]);
+        assert_eq!(at(slice(None, -10, -2)), [4., 2., 0.]);
+        assert_eq!(at(slice(3, 0, -2)), [3., 1.]);
+        assert_eq!(at(slice(10, -10, -3)), [4., 1.]);
+        assert_eq!(at(slice(3, 1, 1)), [0.0f64; 0]);
+        assert_eq!(at(slice(-100, 100, 7)), [0.]);
+        assert_eq!(at(slice(None, isize::MIN, isize::MIN)), [4.]);
+        assert!(index(&x, &[slice(None, None, 0)]).is_err());
+    }
+
+    #[test]
+    fn integers_new_axes_and_ellipsis() {
+        let x = count(&[2, 3, 4], Device::Cpu);
+        let y = index(
+            &x,
+            &[Index::At(-1), Index::NewAxis, Index::Ellipsis, Index::At(1)],
+        )
+        .unwrap();
+        assert_eq!(y.shape()[..], [1, 3]);
+        assert_eq!(numbers(&y), [13., 17., 21.]);
+        assert!(y.is_view());
+        assert_eq!(index(&x, &[]).unwrap().shape(), x.shape());
+        assert!(matches!(index(&x, &[Index::At(2)]), Err(Error::Index(_))));
+        assert!(matches!(
+            index(&x, &[ALL, ALL, ALL, ALL]),
+            Err(Error::Index(_))
+        ));
+        assert!(matches!(
+            index(&x, &[Index::Ellipsis, Index::Ellipsis]),
+            Err(Error::Index(_))
+        ));
+    }
+
+    #[test]
+    fn items_are_written_by_value() {
+        for d in DEVICES {
+            let x = count(&[2, 3], d);
+            let old = x.detach();
+            set_item(&x, &[ALL, slice(None, None, -2)], &count(&[2, 1], d)).unwrap();
+            assert_eq!(numbers(&x), [0., 1., 0., 1., 4., 1.]);
+            set_item(&x, &[Index::At(0)], 7).unwrap();
+            assert_eq!(numbers(&x), [7., 7., 7., 1., 4., 1.]);
+            assert_eq!(numbers(&old), [0., 1., 2., 3., 4., 5.]);
+            let view = index(&x, &[Index::At(0)]).unwrap();
+            let e = set_item(&view, &[Index::At(0)], 1).unwrap_err();
+            assert!(e.to_string().contains("is a view"), "{e}");
+            assert!(set_item(&x, &[Index::At(0)], &count(&[2], d)).is_err());
+            let b = crate::ops::broadcast_to(&count(&[1], d), &[3]).unwrap();
+            assert!(b.assign(&count(&[3], d)).is_err());
+        }
+    }
+
+    #[test]
+    fn rows_by_index() {
+        for d in DEVICES {
+            let x = count(&[3, 2], d);
+            let i = Tensor::from_slice_on(&[2i32, -3, 0, 2], &[2, 2], DType::I32, d).unwrap();
+            let y = take_rows(&x, &i).unwrap();
+            assert_eq!(y.shape()[..], [2, 2, 2]);
+            assert_eq!(numbers(&y), [4., 5., 0., 1., 0., 1., 4., 5.]);
+            let far = Tensor::from_slice_on(&[3i64], &[1], DType::I64, d).unwrap();
+            assert!(matches!(take_rows(&x, &far), Err(Error::Index(_))));
+            let real = Tensor::from_slice_on(&[0.0f32], &[1], DType::F32, d).unwrap();
+            assert!(matches!(take_rows(&x, &real), Err(Error::Dtype(_))));
+        }
+    }
+
+    #[test]
+    fn gradients() {
+        let s: &[&[usize]] = &[&[3, 4]];
+        let square = crate::ops::square;
+        check(s, false, |x| {
+            square(&index(&x[0], &[Index::At(1), Index::NewAxis])?)
+        });
+        check(s, false, |x| {
+            square(&index(&x[0], &[slice(None, None, -1), slice(1, 4, 2)])?)
+        });
+        check(s, false, |x| {
+            let i = Tensor::from_slice_on(&[2i64, 0, 2], &[3], DType::I64, x[0].device())?;
+            square(&take_rows(&x[0], &i)?)
+        });
+    }
+}

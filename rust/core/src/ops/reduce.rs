@@ -292,3 +292,123 @@ pub fn argmax(x: &Tensor, axis: Option<isize>, keepdims: bool) -> Result<Tensor>
 pub fn argmin(x: &Tensor, axis: Option<isize>, keepdims: bool) -> Result<Tensor> {
     arg_reduce("argmin", false, x, axis, keepdims)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+    use crate::testing::{DEVICES, check, leaf, numbers};
+
+    fn ints(data: &[i64], shape: &[usize], d: Device) -> Tensor {
+        Tensor::from_slice_on(data, shape, DType::I64, d).unwrap()
+    }
+
+    #[test]
+    fn values_shapes_and_dtypes() {
+        for d in DEVICES {
+            let x = ints(&[1, 2, 3, 4, 5, 6], &[2, 3], d);
+            let small = astype(&x, DType::U8).unwrap();
+            let s = sum(&small, Some(&[1]), false, None).unwrap();
+            assert_eq!((s.dtype(), numbers(&s)), (DType::I64, vec![6.0, 15.0]));
+            let s = sum(&x, Some(&[0]), true, Some(DType::F32)).unwrap();
+            assert_eq!((s.dtype(), s.shape()[..] == [1, 3]), (DType::F32, true));
+            let m = mean(&x, None, false).unwrap();
+            assert_eq!((m.dtype(), numbers(&m)), (DType::F32, vec![3.5]));
+            assert_eq!(
+                numbers(&prod(&x, Some(&[-1]), false).unwrap()),
+                [6.0, 120.0]
+            );
+            let m = max(&small, None, true).unwrap();
+            assert_eq!((m.dtype(), m.shape()[..] == [1, 1]), (DType::U8, true));
+            assert_eq!(
+                numbers(&min(&x, Some(&[0]), false).unwrap()),
+                [1.0, 2.0, 3.0]
+            );
+            assert_eq!(numbers(&argmax(&x, None, false).unwrap()), [5.0]);
+            assert_eq!(numbers(&argmin(&x, Some(1), true).unwrap()), [0.0, 0.0]);
+            assert_eq!(numbers(&var(&x, None, 1.0, false).unwrap()), [3.5]);
+            let odd = equal(&crate::ops::remainder(&x, 2).unwrap(), 1).unwrap();
+            assert_eq!(numbers(&any(&odd, Some(&[1]), false).unwrap()), [1.0, 1.0]);
+            assert_eq!(numbers(&all(&odd, None, false).unwrap()), [0.0]);
+            assert_eq!(numbers(&sum(&odd, None, false, None).unwrap()), [3.0]);
+        }
+    }
+
+    #[test]
+    fn nothing_reduces_to_the_neutral_element_or_is_refused() {
+        for d in DEVICES {
+            let x = crate::ops::zeros(&[2, 0], DType::F32, d).unwrap();
+            assert_eq!(
+                numbers(&sum(&x, Some(&[1]), false, None).unwrap()),
+                [0.0, 0.0]
+            );
+            assert_eq!(numbers(&prod(&x, None, false).unwrap()), [1.0]);
+            assert!(numbers(&mean(&x, None, false).unwrap())[0].is_nan());
+            assert!(matches!(max(&x, None, false), Err(Error::Value(_))));
+            assert!(matches!(argmin(&x, Some(1), false), Err(Error::Value(_))));
+            assert_eq!(max(&x, Some(&[0]), false).unwrap().numel(), 0);
+            assert!(matches!(
+                sum(&x, Some(&[2]), false, None),
+                Err(Error::Index(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn gradients() {
+        let s: &[&[usize]] = &[&[2, 3, 2]];
+        for axis in [None, Some(&[1][..]), Some(&[-1, 0][..])] {
+            for keep in [false, true] {
+                check(s, false, |x| sum(&x[0], axis, keep, None));
+                check(s, false, |x| mean(&x[0], axis, keep));
+                check(s, false, |x| max(&x[0], axis, keep));
+                check(s, false, |x| min(&x[0], axis, keep));
+                check(s, false, |x| var(&x[0], axis, 1.0, keep));
+                check(s, false, |x| std(&x[0], axis, 0.0, keep));
+                check(s, false, |x| prod(&x[0], axis, keep));
+            }
+        }
+    }
+
+    #[test]
+    fn ties_share_and_zeros_of_a_product_are_right() {
+        for d in DEVICES {
+            let slope = |f: &dyn Fn(&Tensor) -> Result<Tensor>, x: &[f64]| {
+                let x = leaf(x, &[x.len()], d);
+                f(&x).unwrap().backward(None, false, false).unwrap();
+                numbers(&x.grad().unwrap())
+            };
+            assert_eq!(
+                slope(&|x| max(x, None, false), &[2.0, 1.0, 2.0]),
+                [0.5, 0.0, 0.5]
+            );
+            assert_eq!(
+                slope(
+                    &|x| min(x, None, true).and_then(|y| sum(&y, None, false, None)),
+                    &[1.0, 1.0]
+                ),
+                [0.5, 0.5]
+            );
+            assert_eq!(
+                slope(&|x| prod(x, None, false), &[2.0, 0.0, 3.0]),
+                [0.0, 6.0, 0.0]
+            );
+            assert_eq!(
+                slope(&|x| prod(x, None, false), &[0.0, 0.0, 3.0]),
+                [0.0, 0.0, 0.0]
+            );
+            let x = [leaf(&[2.0, 0.0, 3.0, 0.5, -1.0], &[5], d)];
+            let f = |x: &[Tensor]| Ok(vec![prod(&x[0], None, false)?]);
+            crate::autograd::gradgradcheck(&f, &x, Default::default()).unwrap();
+        }
+    }
+
+    #[test]
+    fn variance_of_numbers_far_from_zero_keeps_its_digits() {
+        for d in DEVICES {
+            let x = Tensor::from_slice_on(&[10000.0f32, 10001.0, 10002.0], &[3], DType::F32, d)
+                .unwrap();
+            assert!((numbers(&var(&x, None, 0.0, false).unwrap())[0] - 2.0 / 3.0).abs() < 1e-6);
+        }
+    }
+}

@@ -419,3 +419,128 @@ pub(crate) fn slice_axis(x: &Tensor, axis: usize, start: usize, len: usize) -> R
     });
     slice_spans(x, spans.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{DEVICES, check, irregular, numbers};
+    use crate::{DType, Device};
+
+    const D: Device = Device::Reference;
+
+    fn count(shape: &[usize]) -> Tensor {
+        let n = numel(shape);
+        let data: Vec<i64> = (0..n as i64).collect();
+        Tensor::from_slice(&data, shape).unwrap()
+    }
+
+    #[test]
+    fn views_share_and_copies_do_not() {
+        let x = count(&[2, 3]);
+        let same = |y: &Tensor| y.storage().as_ptr() == x.storage().as_ptr();
+        for y in [
+            reshape(&x, &[3, -1]).unwrap(),
+            flatten(&x, 0, -1).unwrap(),
+            permute_dims(&x, &[1, 0]).unwrap(),
+            expand_dims(&x, -1).unwrap(),
+            squeeze(&expand_dims(&x, 0).unwrap(), None).unwrap(),
+            broadcast_to(&x, &[4, 2, 3]).unwrap(),
+            flip(&x, None).unwrap(),
+        ] {
+            assert!(same(&y) && y.is_view(), "{y:?}");
+        }
+        let t = matrix_t(&x).unwrap();
+        assert_eq!(numbers(&t), [0., 3., 1., 4., 2., 5.]);
+        let flat = reshape(&t, &[6]).unwrap();
+        assert!(!same(&flat) && !flat.is_view());
+        assert_eq!(numbers(&flat), [0., 3., 1., 4., 2., 5.]);
+        assert_eq!(
+            numbers(&flip(&x, Some(&[1])).unwrap()),
+            [2., 1., 0., 5., 4., 3.]
+        );
+        assert_eq!(reshape(&count(&[0, 3]), &[3, 0]).unwrap().numel(), 0);
+        assert_eq!(flatten(&count(&[]), 0, -1).unwrap().shape()[..], [1]);
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        let x = count(&[2, 3]);
+        let shape_error = |r: Result<Tensor>| matches!(r, Err(Error::Shape(_)));
+        assert!(shape_error(reshape(&x, &[4])));
+        assert!(shape_error(reshape(&x, &[-1, -1])));
+        assert!(shape_error(reshape(&x, &[-1, 4])));
+        assert!(shape_error(reshape(&count(&[0]), &[-1, 0])));
+        assert!(shape_error(broadcast_to(&x, &[2, 4])));
+        assert!(shape_error(concat(&[&x, &count(&[2])], 0)));
+        assert!(shape_error(stack(&[&x, &count(&[2])], 0)));
+        assert!(permute_dims(&x, &[0, 0]).is_err());
+        assert!(permute_dims(&x, &[0]).is_err());
+        assert!(squeeze(&x, Some(&[0])).is_err());
+        assert!(split(&x, Sections::Parts(2), 1).is_err());
+        assert!(matrix_t(&count(&[3])).is_err());
+        assert!(concat(&[], 0).is_err());
+    }
+
+    #[test]
+    fn parts_and_wholes() {
+        for d in DEVICES {
+            let x = crate::ops::to_device(&count(&[2, 3]), d).unwrap();
+            let f = crate::ops::astype(&x, DType::F32).unwrap();
+            let y = concat(&[&x, &f], -1).unwrap();
+            assert_eq!(y.dtype(), DType::F32);
+            assert_eq!(
+                numbers(&y),
+                [0., 1., 2., 0., 1., 2., 3., 4., 5., 3., 4., 5.]
+            );
+            let s = stack(&[&x, &x], 1).unwrap();
+            assert_eq!(s.shape()[..], [2, 2, 3]);
+            let parts = split(&y, Sections::At(&[1, -1]), 1).unwrap();
+            let sizes: Vec<usize> = parts.iter().map(|p| p.shape()[1]).collect();
+            assert_eq!(sizes, [1, 4, 1]);
+            assert_eq!(numbers(&parts[2]), [2.0, 5.0]);
+            let overlapping = split(&x, Sections::At(&[2, 1]), 1).unwrap();
+            let sizes: Vec<usize> = overlapping.iter().map(|p| p.shape()[1]).collect();
+            assert_eq!(sizes, [2, 0, 2]);
+        }
+    }
+
+    #[test]
+    fn gradients() {
+        let s: &[&[usize]] = &[&[2, 3, 4]];
+        let square = crate::ops::square;
+        check(s, false, |x| square(&reshape(&x[0], &[4, -1])?));
+        check(s, false, |x| square(&permute_dims(&x[0], &[2, 0, 1])?));
+        check(s, false, |x| {
+            square(&flatten(&transpose(&x[0], 0, -1)?, 0, 1)?)
+        });
+        check(s, false, |x| square(&expand_dims(&x[0], 1)?));
+        check(s, false, |x| square(&flip(&x[0], Some(&[0, 2]))?));
+        check(&[&[3, 1]], false, |x| {
+            square(&broadcast_to(&x[0], &[2, 3, 4])?)
+        });
+        check(&[&[2, 3], &[2, 1]], false, |x| {
+            square(&concat(&[&x[0], &x[1], &x[0]], 1)?)
+        });
+        check(&[&[2, 3], &[2, 3]], false, |x| {
+            square(&stack(&[&x[0], &x[1]], -1)?)
+        });
+        check(s, false, |x| {
+            let parts = split(&x[0], Sections::At(&[1, 3]), 2)?;
+            crate::ops::multiply(&square(&parts[0])?, &parts[1])
+        });
+    }
+
+    #[test]
+    fn a_move_between_devices_has_a_gradient() {
+        let x = irregular(&[3], 0, D);
+        let y = crate::ops::to_device(&x, Device::Reference).unwrap();
+        assert_eq!(y.device(), Device::Reference);
+        let e = crate::ops::add(&x, &y).unwrap_err();
+        assert!(e.to_string().contains(".to('cpu')"), "{e}");
+        crate::ops::sum(&y, None, false, None)
+            .unwrap()
+            .backward(None, false, false)
+            .unwrap();
+        assert_eq!(x.grad().unwrap().device(), D);
+    }
+}
