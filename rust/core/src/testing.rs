@@ -4,7 +4,7 @@ use crate::autograd::check::{Tolerance, gradcheck, gradgradcheck};
 use crate::{DType, Device, Result, Tensor};
 
 /// Every test of an operation runs on the kernels and on their twins.
-pub(crate) const DEVICES: [Device; 1] = [Device::Reference];
+pub(crate) const DEVICES: [Device; 2] = [Device::Reference, Device::Cpu];
 
 /// A float64 leaf that requires grad.
 pub(crate) fn leaf(data: &[f64], shape: &[usize], device: Device) -> Tensor {

@@ -8,7 +8,7 @@ use crate::ops;
 use crate::testing::{DEVICES, leaf, numbers};
 use crate::{Device, Error, Result, Tensor};
 
-const D: Device = Device::Reference;
+const D: Device = Device::Cpu;
 
 fn grad_of(x: &Tensor) -> Vec<f64> {
     numbers(&x.grad().expect("has a gradient"))

@@ -426,7 +426,7 @@ mod tests {
     use crate::testing::{DEVICES, check, irregular, numbers};
     use crate::{DType, Device};
 
-    const D: Device = Device::Reference;
+    const D: Device = Device::Cpu;
 
     fn count(shape: &[usize]) -> Tensor {
         let n = numel(shape);
