@@ -1,11 +1,6 @@
 //! The naive twins: the same calls as the fast kernels, through plain loops.
 
 use corten_kernels::reference as k;
-#[cfg(any())]
-mod k {
-    pub use corten_kernels::reference::{conv, gemm, loss, norm, optim, pool, rng, softmax};
-    pub use corten_kernels::{elementwise, index, reduce};
-}
 
 use crate::device::Device;
 

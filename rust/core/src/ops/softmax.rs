@@ -121,7 +121,7 @@ mod tests {
     fn shifted_logits_have_the_same_softmax() {
         for device in DEVICES {
             let x = leaf(device, &[5, 7], 1);
-            let shifted = super::super::affine(&x, 1.0, 300.0).unwrap();
+            let shifted = super::super::common::affine(&x, 1.0, 300.0).unwrap();
             assert_close(
                 &softmax(&x, -1).unwrap(),
                 &softmax(&shifted, -1).unwrap(),
