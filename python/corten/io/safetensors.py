@@ -75,7 +75,7 @@ def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Map
         arrays[name] = np.asarray(array, dtype=_FROM_NAME[_TO_NAME[array.dtype.name]], order="C")
     header: dict[str, Any] = {}
     if metadata:
-        for key, text in metadata.items():
+        for key, text in dict[Any, Any](metadata).items():
             if not isinstance(key, str) or not isinstance(text, str):
                 raise TypeError(f"[io.save] metadata maps texts to texts, got {key!r}: {text!r}")
         header["__metadata__"] = dict(sorted(metadata.items()))

@@ -101,7 +101,7 @@ class Sequential(_Numbered):
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
         if len(modules) == 1 and isinstance(modules[0], Mapping):
-            named = dict(modules[0])
+            named: dict[str, Any] = dict(modules[0])
         else:
             named = {str(i): module for i, module in enumerate(modules)}
         for name, module in named.items():

@@ -54,7 +54,7 @@ class Optimizer:
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with their own hyper-parameters: `{"params": tensors, "lr": 1e-4, ...}`."""
         name = type(self).__name__
-        if not isinstance(group, Mapping) or "params" not in group:
+        if "params" not in group:
             raise TypeError(f"[{name}] a parameter group is a dictionary with the key 'params', got {group!r}")
         given = group["params"]
         params = [given] if isinstance(given, Tensor) else [p[1] if isinstance(p, tuple) else p for p in given]

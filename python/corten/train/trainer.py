@@ -259,11 +259,11 @@ class Trainer:
 
     def _convert(self, x: Any) -> Tensor:
         """Inputs as a tensor, floating ones in the dtype of the model's parameters."""
-        x = x if isinstance(x, Tensor) else asarray(x)
-        if x.dtype.is_floating_point:
+        inputs: Tensor = x if isinstance(x, Tensor) else asarray(x)
+        if inputs.dtype.is_floating_point:
             for parameter in self.model.parameters():
-                return x if x.dtype == parameter.dtype else x.astype(parameter.dtype)
-        return x
+                return inputs if inputs.dtype == parameter.dtype else inputs.astype(parameter.dtype)
+        return inputs
 
     def _forward(self, x: Any, y: Any) -> tuple[Tensor, Tensor]:
         output = self.model(self._convert(x))

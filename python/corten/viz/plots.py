@@ -156,7 +156,7 @@ def draw_predictions(
     def title(row: int, text: str, note: str, colour: str) -> None:
         axes = figure.add_subplot(grid[row, :])
         axes.axis("off")
-        place = {"transform": axes.transAxes, "va": "bottom"}
+        place: dict[str, Any] = {"transform": axes.transAxes, "va": "bottom"}
         bold = axes.text(0, 0.12, text, fontsize=12.5, fontweight="bold", color=colour, **place)
         axes.annotate(f"  {note}", (1, 0), xycoords=bold, va="bottom", fontsize=10.5, color=_FAINT)
 
@@ -166,7 +166,7 @@ def draw_predictions(
         for row, index in enumerate(right[:right_rows]):
             axes = figure.add_subplot(grid[1 + row, column])
             _tile(axes, x[index])
-            place = {"transform": axes.transAxes, "va": "top", "fontsize": 9.5}
+            place: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 9.5}
             axes.text(0.05, 0.95, names[column], color=_TRAIN, fontweight="bold", **place)
     shown = min(len(wrong), wrong_rows * columns)
     note = "those that the net was surest of" if shown < len(wrong) else ""
@@ -229,21 +229,23 @@ def training_picture(
     """
     figure = _figure(15.0, 8.2)
     head, body = figure.subfigures(2, 1, height_ratios=[0.125, 0.875], hspace=0.0)
-    left, right = body.subfigures(1, 2, width_ratios=[0.36, 0.64], wspace=0.0)
+    columns: Any = body.subfigures(1, 2, width_ratios=[0.36, 0.64], wspace=0.0)
+    left, right = columns
     for part in (head, body, left, right):
         part.set_facecolor("none")
     head.text(0.0325, 0.40, title, fontsize=21, fontweight="bold", color=_INK, va="bottom")
     head.text(0.0325, 0.10, subtitle, fontsize=11.5, color=_FAINT, va="bottom")
-    curves, kernels = (left, None) if filters is None else left.subfigures(2, 1, height_ratios=[0.79, 0.21])
+    curves = left
+    if filters is not None:
+        curves, kernels = left.subfigures(2, 1, height_ratios=[0.79, 0.21])
+        kernels.set_facecolor("none")
+        _draw_filters(kernels, _array(filters)[:, 0])
     curves.set_facecolor("none")
     grid = curves.add_gridspec(2, 1, left=0.09, right=0.74, top=0.935, bottom=0.085, hspace=0.42)
     draw_history(curves.add_subplot(grid[0]), history, "loss")
     below = curves.add_subplot(grid[1])
     draw_history(below, history, "accuracy", percent=True)
     below.set_xlabel("epoch", color=_FAINT, fontsize=9.5)
-    if kernels is not None:
-        kernels.set_facecolor("none")
-        _draw_filters(kernels, _array(filters)[:, 0])
     draw_predictions(right, images, labels, probabilities, class_names=class_names)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
