@@ -147,6 +147,13 @@ fn buffer(
     copy: Copy,
 ) -> PyResult<(Tensor, bool)> {
     let py = obj.py();
+    // A buffer of no axes has no shape to point at, which PyO3 takes for an error: look at it as a vector of one.
+    if view.getattr("ndim")?.extract::<usize>()? == 0 {
+        let one = numpy(py)?.call_method1("reshape", (obj, (1,)))?;
+        let (t, shared) = buffer(&one, &PyMemoryView::from(&one)?, copy)?;
+        let t = seam::run(py, 0, || corten_core::ops::reshape(&t, &[]))?;
+        return Ok((t, shared));
+    }
     let buf = PyUntypedBuffer::get(view.as_any())?;
     let size = buf.item_size();
     let Some((dtype, swapped)) = dtype_of(buf.format(), size) else {
