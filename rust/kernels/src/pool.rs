@@ -1,8 +1,8 @@
 //! 2-D pooling on dense NCHW (n and c are merged in `planes`).
 //!
 //! Max-pooling stores the number of the winning tap, a byte for all usual windows. 2x2 windows that tile the plane
-//! split even and odd columns in registers and write each gradient once; other windows are taken tap by tap over a
-//! row of outputs, so that the inner loop is one that the compiler vectorises.
+//! split even and odd columns in registers and write each gradient once; other windows run over their taps with a
+//! vector of outputs in registers.
 use crate::element::Real;
 use crate::parallel::{Cost, SharedMut, for_each_chunk};
 use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
@@ -163,47 +163,51 @@ fn load_taps<T: Real, I: Tap>(tap: &[I], n: usize) -> [T; 16] {
     out
 }
 
-/// Two rows of `n <= LANES` 2x2 windows: columns 2 j and 2 j + 1 of the upper row, then of the lower one.
+/// `n <= LANES` pairs: even columns, then odd ones.
 /// # Safety
-/// S is enabled, and `2 n` elements at `p` and at `p + w` may be read.
+/// S is enabled, and `2 n` elements at `p` may be read.
 #[inline(always)]
-unsafe fn windows<S: Simd>(p: *const S::T, w: usize, n: usize) -> [S::V; 4] {
+unsafe fn load_pairs<S: Simd>(p: *const S::T, n: usize) -> (S::V, S::V) {
     // SAFETY: the caller's promise; vectors past the end read nothing.
     unsafe {
-        let row = |p: *const S::T| {
-            if n == S::LANES {
-                S::deinterleave(S::load(p), S::load(p.add(S::LANES)))
-            } else {
-                let (a, b) = ((2 * n).min(S::LANES), (2 * n).saturating_sub(S::LANES));
-                S::deinterleave(S::load_n(p, a), S::load_n(p.wrapping_add(S::LANES), b))
-            }
-        };
-        let ((a, b), (c, d)) = (row(p), row(p.add(w)));
-        [a, b, c, d]
+        if n == S::LANES {
+            S::deinterleave(S::load(p), S::load(p.add(S::LANES)))
+        } else {
+            let (a, b) = ((2 * n).min(S::LANES), (2 * n).saturating_sub(S::LANES));
+            S::deinterleave(S::load_n(p, a), S::load_n(p.wrapping_add(S::LANES), b))
+        }
     }
 }
 
-/// Inverse of [`windows`].
+/// Inverse of [`load_pairs`].
 /// # Safety
-/// S is enabled, and `2 n` elements at `p` and at `p + w` may be written.
+/// S is enabled, and `2 n` elements at `p` may be written.
 #[inline(always)]
-unsafe fn store_windows<S: Simd>(p: *mut S::T, w: usize, n: usize, v: [S::V; 4]) {
+unsafe fn store_pairs<S: Simd>(p: *mut S::T, n: usize, even: S::V, odd: S::V) {
     // SAFETY: the caller's promise; vectors past the end write nothing.
     unsafe {
-        let row = |p: *mut S::T, even, odd| {
-            let (a, b) = S::interleave(even, odd);
-            if n == S::LANES {
-                S::store(p, a);
-                S::store(p.add(S::LANES), b);
-            } else {
-                S::store_n(p, a, (2 * n).min(S::LANES));
-                let rest = (2 * n).saturating_sub(S::LANES);
-                S::store_n(p.wrapping_add(S::LANES), b, rest);
-            }
-        };
-        row(p, v[0], v[1]);
-        row(p.add(w), v[2], v[3]);
+        let (a, b) = S::interleave(even, odd);
+        if n == S::LANES {
+            S::store(p, a);
+            S::store(p.add(S::LANES), b);
+        } else {
+            S::store_n(p, a, (2 * n).min(S::LANES));
+            S::store_n(
+                p.wrapping_add(S::LANES),
+                b,
+                (2 * n).saturating_sub(S::LANES),
+            );
+        }
     }
+}
+
+/// Whether `v` takes the place of `best`: greater, or NaN where there was none (the first of equals stays).
+/// # Safety
+/// S is enabled.
+#[inline(always)]
+unsafe fn wins<S: Simd>(v: S::V, best: S::V) -> S::M {
+    // SAFETY: the caller's promise.
+    unsafe { S::mask_and(S::mask_not(S::le(v, best)), S::eq(best, best)) }
 }
 
 struct Max2x2<'a, T, I>(&'a Pool2d, &'a [T], &'a mut [T], &'a mut [I]);
@@ -219,14 +223,13 @@ impl<T: Real, I: Tap> Kernel<T> for Max2x2<'_, T, I> {
                 let n = (p.ow - j).min(S::LANES);
                 // SAFETY: run by dispatch; 2 (j + n) <= 2 ow <= w columns of two rows, j + n <= ow outputs.
                 unsafe {
-                    let [a, b, c, d] = windows::<S>(x.as_ptr().add(2 * j), p.w, n);
-                    // Wins: greater, or NaN where there was none (the first of equals stays).
-                    let wins = |v, m| S::mask_and(S::mask_not(S::le(v, m)), S::eq(m, m));
-                    let m1 = wins(b, a);
+                    let (a, b) = load_pairs::<S>(x.as_ptr().add(2 * j), n);
+                    let (c, d) = load_pairs::<S>(x.as_ptr().add(p.w + 2 * j), n);
+                    let m1 = wins::<S>(b, a);
                     let m = S::select(m1, b, a);
-                    let m2 = wins(c, m);
+                    let m2 = wins::<S>(c, m);
                     let m = S::select(m2, c, m);
-                    let m3 = wins(d, m);
+                    let m3 = wins::<S>(d, m);
                     S::store_n(y.as_mut_ptr().add(j), S::select(m3, d, m), n);
                     let (m1, m2, m3) = (S::mask_bits(m1), S::mask_bits(m2), S::mask_bits(m3));
                     store_taps(&mut tap[row * p.ow + j..], n, m3 | (m1 & !m2), m3 | m2);
@@ -267,9 +270,14 @@ impl<T: Real, I: Tap> Kernel<T> for Max2x2Backward<'_, T, I> {
                     unsafe {
                         let t = S::load(t.as_ptr());
                         let d = S::load_n(dy[at + j..at + j + n].as_ptr(), n);
-                        let part = |k: f64| S::select(S::eq(t, S::c(k)), d, S::zero());
-                        let v = [part(0.0), part(1.0), part(2.0), part(3.0)];
-                        store_windows::<S>(dx.as_mut_ptr().add(2 * (i * p.w + j)), p.w, n, v);
+                        let zero = S::zero();
+                        let v0 = S::select(S::eq(t, zero), d, zero);
+                        let v1 = S::select(S::eq(t, S::c(1.0)), d, zero);
+                        let v2 = S::select(S::eq(t, S::c(2.0)), d, zero);
+                        let v3 = S::select(S::eq(t, S::c(3.0)), d, zero);
+                        let at = dx.as_mut_ptr().add(2 * (i * p.w + j));
+                        store_pairs::<S>(at, n, v0, v1);
+                        store_pairs::<S>(at.add(p.w), n, v2, v3);
                     }
                     j += S::LANES;
                 }
@@ -278,36 +286,46 @@ impl<T: Real, I: Tap> Kernel<T> for Max2x2Backward<'_, T, I> {
     }
 }
 
-/// `f(y[j], tap[j], x[j * s])` over one row, with the stride a constant where it matters.
+/// Columns that tap `kw` of outputs `j .. j + n` reads from one row of the input; `fill` where that is padding.
+/// `js` is [`Pool2d::inside`] of the tap.
+/// # Safety
+/// S is enabled, `n <= LANES`, and `row` has `p.w` elements.
 #[inline(always)]
-fn zip_strided<A, X: Copy>(s: usize, out: &mut [A], x: &[X], mut f: impl FnMut(&mut A, X)) {
-    match s {
-        1 => out.iter_mut().zip(x).for_each(|(o, x)| f(o, *x)),
-        2 => out
-            .iter_mut()
-            .zip(x.chunks(2))
-            .for_each(|(o, x)| f(o, x[0])),
-        _ => out
-            .iter_mut()
-            .zip(x.chunks(s))
-            .for_each(|(o, x)| f(o, x[0])),
-    }
-}
-
-/// Calls `f(kh, kw, outputs, offset)` for every tap of output row `i` that reads the input: output `j` of the range
-/// reads `plane[offset + (j - range.start) * stride]`.
-#[inline(always)]
-fn row_taps(p: &Pool2d, i: usize, mut f: impl FnMut(usize, usize, Range<usize>, usize)) {
-    let (first, count) = p.taps(0, i);
-    for kh in first..first + count {
-        let y = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
-        for kw in 0..p.kernel[1] {
-            let js = p.inside(1, kw);
-            if !js.is_empty() {
-                let x = js.start * p.stride[1] + kw * p.dilation[1] - p.pad[1];
-                f(kh, kw, js, y * p.w + x);
+unsafe fn tap_lanes<S: Simd>(
+    p: &Pool2d,
+    row: *const S::T,
+    kw: usize,
+    js: &Range<usize>,
+    j: usize,
+    n: usize,
+    fill: S::T,
+) -> S::V {
+    let (s, shift) = (p.stride[1], kw * p.dilation[1]);
+    // SAFETY: the caller's promise; columns of outputs inside `js` lie in the row, the last one at 2 (n - 1) for s = 2.
+    unsafe {
+        if js.start <= j && j + n <= js.end && s <= 2 {
+            let at = row.add(j * s + shift - p.pad[1]);
+            if s == 1 {
+                return if n == S::LANES {
+                    S::load(at)
+                } else {
+                    S::load_n(at, n)
+                };
+            }
+            let (a, b) = (
+                (2 * n - 1).min(S::LANES),
+                (2 * n - 1).saturating_sub(S::LANES),
+            );
+            let (a, b) = (S::load_n(at, a), S::load_n(at.wrapping_add(S::LANES), b));
+            return S::deinterleave(a, b).0;
+        }
+        let mut v = [fill; 16];
+        for l in 0..n {
+            if js.contains(&(j + l)) {
+                v[l] = *row.add((j + l) * s + shift - p.pad[1]);
             }
         }
+        S::load(v.as_ptr())
     }
 }
 
@@ -321,34 +339,45 @@ impl<T: Real, I: Tap> Kernel<T> for Max<'_, T, I> {
         for (row, (y, tap)) in rows.enumerate() {
             let (plane, i) = (row / p.oh, row % p.oh);
             let x = &x[plane * p.h * p.w..][..p.h * p.w];
-            y.fill(T::NEG_INFINITY);
-            // The first tap inside the input wins until a larger one comes.
-            let (first, rows) = p.taps(0, i);
-            for (j, t) in tap.iter_mut().enumerate() {
-                let (kw, columns) = p.taps(1, j);
-                let seen = rows > 0 && columns > 0;
-                *t = I::from_usize(if seen { first * p.kernel[1] + kw } else { 0 });
-            }
-            row_taps(p, i, |kh, kw, js, at| {
-                let t = I::from_usize(kh * p.kernel[1] + kw);
-                let (y, tap) = (&mut y[js.clone()], &mut tap[js]);
-                let x = &x[at..];
-                let update = |y: &mut T, tap: &mut I, v: T| {
-                    let wins = (v > *y) | (v.is_nan() & !y.is_nan());
-                    *y = if wins { v } else { *y };
-                    *tap = if wins { t } else { *tap };
-                };
-                let outs = y.iter_mut().zip(tap.iter_mut());
-                match p.stride[1] {
-                    1 => outs.zip(x).for_each(|((y, t), v)| update(y, t, *v)),
-                    2 => outs
-                        .zip(x.chunks(2))
-                        .for_each(|((y, t), v)| update(y, t, v[0])),
-                    s => outs
-                        .zip(x.chunks(s))
-                        .for_each(|((y, t), v)| update(y, t, v[0])),
+            let (first, count) = p.taps(0, i);
+            let mut j = 0;
+            while j < p.ow {
+                let n = (p.ow - j).min(S::LANES);
+                // The first tap inside the input wins until a larger one comes.
+                let mut t = [T::ZERO; 16];
+                for (l, t) in t[..n].iter_mut().enumerate() {
+                    let (kw, columns) = p.taps(1, j + l);
+                    if count > 0 && columns > 0 {
+                        *t = T::from_f64((first * p.kernel[1] + kw) as f64);
+                    }
                 }
-            });
+                // SAFETY: run by dispatch; rows first .. first + count lie in the plane, j + n <= ow outputs.
+                unsafe {
+                    let (mut best, mut which) = (S::splat(T::NEG_INFINITY), S::load(t.as_ptr()));
+                    for kh in first..first + count {
+                        let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
+                        let line = x[at * p.w..][..p.w].as_ptr();
+                        for kw in 0..p.kernel[1] {
+                            let js = p.inside(1, kw);
+                            let v = tap_lanes::<S>(p, line, kw, &js, j, n, T::NEG_INFINITY);
+                            let m = wins::<S>(v, best);
+                            best = S::select(m, v, best);
+                            let number = (kh * p.kernel[1] + kw) as f64;
+                            which = S::select(m, S::c(number), which);
+                        }
+                    }
+                    S::store_n(y.as_mut_ptr().add(j), best, n);
+                    let which = S::to_array(which);
+                    let mut numbers = [0i32; 16];
+                    for (o, t) in numbers.iter_mut().zip(which) {
+                        *o = t.to_f64() as i32;
+                    }
+                    for (o, t) in tap[j..j + n].iter_mut().zip(numbers) {
+                        *o = I::from_usize(t as usize);
+                    }
+                }
+                j += S::LANES;
+            }
         }
     }
 }
@@ -387,6 +416,11 @@ pub fn max_pool2d_backward<T: Real, I: Tap>(p: &Pool2d, tap: &[I], dy: &[T], dx:
     }
     let (isa, ins, outs) = (simd::isa(), p.h * p.w, p.oh * p.ow);
     let shared = SharedMut(dx.as_mut_ptr());
+    // Where each tap lies relative to the first one: dividing by the kernel's width for every output is slow.
+    let taps = 0..p.kernel[0] * p.kernel[1];
+    let offset = |t| t / p.kernel[1] * p.dilation[0] * p.w + t % p.kernel[1] * p.dilation[1];
+    let offsets: Vec<usize> = taps.map(offset).collect();
+    let narrow_padding = (0..p.ow).all(|j| p.taps(1, j).1 > 0);
     over_planes::<T>(p.planes, ins, outs, |r| {
         // SAFETY: runs of planes are disjoint parts of dx, which we hold exclusively.
         let dx = unsafe { shared.slice(r.start * ins, r.len() * ins) };
@@ -401,9 +435,13 @@ pub fn max_pool2d_backward<T: Real, I: Tap>(p: &Pool2d, tap: &[I], dy: &[T], dx:
         dx.fill(T::ZERO);
         for (k, dx) in dx.chunks_exact_mut(ins).enumerate() {
             for i in 0..p.oh {
+                let seen = p.taps(0, i).1 > 0;
+                let start = (i * p.stride[0] * p.w).wrapping_sub(p.pad[0] * p.w + p.pad[1]);
                 for j in 0..p.ow {
-                    let o = k * outs + i * p.ow + j;
-                    if let Some(at) = p.position(i, j, tap[o].to_usize()) {
+                    // A window wholly in the padding has no winner.
+                    if seen && (narrow_padding || p.taps(1, j).1 > 0) {
+                        let o = k * outs + i * p.ow + j;
+                        let at = start.wrapping_add(j * p.stride[1] + offsets[tap[o].to_usize()]);
                         dx[at] += dy[o];
                     }
                 }
@@ -447,7 +485,8 @@ impl<T: Real> Kernel<T> for Avg2x2<'_, T> {
                 let n = (p.ow - j).min(S::LANES);
                 // SAFETY: run by dispatch; 2 (j + n) <= 2 ow <= w columns of two rows, j + n <= ow outputs.
                 unsafe {
-                    let [a, b, c, d] = windows::<S>(x.as_ptr().add(2 * j), p.w, n);
+                    let (a, b) = load_pairs::<S>(x.as_ptr().add(2 * j), n);
+                    let (c, d) = load_pairs::<S>(x.as_ptr().add(p.w + 2 * j), n);
                     let sum = S::add(S::add(S::add(a, b), c), d);
                     S::store_n(y.as_mut_ptr().add(j), S::mul(sum, S::c(0.25)), n);
                 }
@@ -473,7 +512,9 @@ impl<T: Real> Kernel<T> for Avg2x2Backward<'_, T> {
                     // SAFETY: run by dispatch; n outputs from j, 2 n columns of rows 2 i and 2 i + 1.
                     unsafe {
                         let d = S::mul(S::load_n(dy.as_ptr().add(j), n), S::c(0.25));
-                        store_windows::<S>(dx.as_mut_ptr().add(2 * (i * p.w + j)), p.w, n, [d; 4]);
+                        let at = dx.as_mut_ptr().add(2 * (i * p.w + j));
+                        store_pairs::<S>(at, n, d, d);
+                        store_pairs::<S>(at.add(p.w), n, d, d);
                     }
                     j += S::LANES;
                 }
@@ -502,12 +543,29 @@ impl<T: Real> Kernel<T> for Avg<'_, T> {
         for (row, y) in y.chunks_exact_mut(p.ow).enumerate() {
             let (plane, i) = (row / p.oh, row % p.oh);
             let x = &x[plane * p.h * p.w..][..p.h * p.w];
-            y.fill(T::ZERO);
-            row_taps(p, i, |_, _, js, at| {
-                zip_strided(p.stride[1], &mut y[js], &x[at..], |y, x| *y += x);
-            });
-            for (j, y) in y.iter_mut().enumerate() {
-                *y = *y / divisor::<T>(p, count_include_pad, i, j);
+            let (first, count) = p.taps(0, i);
+            let mut j = 0;
+            while j < p.ow {
+                let n = (p.ow - j).min(S::LANES);
+                let mut by = [T::ONE; 16];
+                for (l, by) in by[..n].iter_mut().enumerate() {
+                    *by = divisor::<T>(p, count_include_pad, i, j + l);
+                }
+                // SAFETY: run by dispatch; rows first .. first + count lie in the plane, j + n <= ow outputs.
+                unsafe {
+                    let mut sum = S::zero();
+                    for kh in first..first + count {
+                        let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
+                        let line = x[at * p.w..][..p.w].as_ptr();
+                        for kw in 0..p.kernel[1] {
+                            let js = p.inside(1, kw);
+                            sum = S::add(sum, tap_lanes::<S>(p, line, kw, &js, j, n, T::ZERO));
+                        }
+                    }
+                    let mean = S::div(sum, S::load(by.as_ptr()));
+                    S::store_n(y.as_mut_ptr().add(j), mean, n);
+                }
+                j += S::LANES;
             }
         }
     }
@@ -527,13 +585,29 @@ impl<T: Real> Kernel<T> for AvgBackward<'_, T> {
             for j in 0..p.ow {
                 g[j] = dy[j] / divisor::<T>(p, count_include_pad, i, j);
             }
-            row_taps(p, i, |_, _, js, at| {
-                let (g, dx) = (&g[js], &mut dx[at..]);
-                match p.stride[1] {
-                    1 => g.iter().zip(dx).for_each(|(g, d)| *d += *g),
-                    s => g.iter().zip(dx.chunks_mut(s)).for_each(|(g, d)| d[0] += *g),
+            let (first, count) = p.taps(0, i);
+            for kh in first..first + count {
+                let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
+                let line = &mut dx[at * p.w..][..p.w];
+                for kw in 0..p.kernel[1] {
+                    let js = p.inside(1, kw);
+                    if js.is_empty() {
+                        continue;
+                    }
+                    let s = p.stride[1];
+                    let line = &mut line[js.start * s + kw * p.dilation[1] - p.pad[1]..];
+                    let g = &g[js];
+                    if s == 1 {
+                        for (d, g) in line.iter_mut().zip(g) {
+                            *d += *g;
+                        }
+                    } else {
+                        for (d, g) in line.iter_mut().step_by(s).zip(g) {
+                            *d += *g;
+                        }
+                    }
                 }
-            });
+            }
         }
     }
 }

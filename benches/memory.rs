@@ -1,0 +1,293 @@
+//! `cargo bench -p corten-benches --bench memory`: the kernels whose floor is bandwidth, not arithmetic: pooling, softmax,
+//! loss, batch normalisation, optimizer steps, random numbers; and what a parallel region costs. A table in GB/s next
+//! to a copy of the same size, then criterion's statistics. `CORTEN_TABLE=1` stops after the table, `CORTEN_TABLE=max`
+//! (or any part of a name) also leaves other cases out.
+use corten_benches::numbers;
+use corten_kernels::loss::{Target, cross_entropy, cross_entropy_backward};
+use corten_kernels::norm::{batch_norm_apply, batch_norm_backward, batch_norm_stats};
+use corten_kernels::optim::{Adam, AdamItem, Sgd, SgdItem, adam, sgd};
+use corten_kernels::parallel::{Cost, for_each, num_threads, region, set_num_threads};
+use corten_kernels::pool::{
+    Pool2d, avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward,
+};
+use corten_kernels::softmax::{softmax, softmax_backward};
+use corten_kernels::{optim, rng};
+use criterion::{Criterion, criterion_group, criterion_main};
+use std::time::{Duration, Instant};
+
+/// Name, bytes moved, and the work.
+type Case = (String, f64, Box<dyn FnMut()>);
+
+const F32: f64 = 4.0;
+
+fn pools(out: &mut Vec<Case>) {
+    let window = |planes, hw: usize, k: usize, s: usize, pad: usize| {
+        let o = (hw + 2 * pad - k) / s + 1;
+        Pool2d {
+            planes,
+            h: hw,
+            w: hw,
+            oh: o,
+            ow: o,
+            kernel: [k; 2],
+            stride: [s; 2],
+            pad: [pad; 2],
+            dilation: [1; 2],
+        }
+    };
+    for (name, p) in [
+        ("2x2 64x6x24x24", window(64 * 6, 24, 2, 2, 0)),
+        ("2x2 64x16x8x8", window(64 * 16, 8, 2, 2, 0)),
+        ("3x3 stride 2 4x64x112x112", window(4 * 64, 112, 3, 2, 1)),
+    ] {
+        let (ins, outs) = (p.planes * p.h * p.w, p.planes * p.oh * p.ow);
+        let bytes = (ins + outs) as f64 * F32 + outs as f64;
+        let (x, dy) = (numbers(ins, 1), numbers(outs, 2));
+        let (mut y, mut tap, mut dx) = (dy.clone(), vec![0u8; outs], x.clone());
+        max_pool2d(&p, &x, &mut y, &mut tap);
+        let (taps, dy2, mut dx2) = (tap.clone(), dy.clone(), dx.clone());
+        let (x2, mut y2) = (x.clone(), y.clone());
+        let f = Box::new(move || max_pool2d(&p, &x, &mut y, &mut tap));
+        out.push((format!("max {name}"), bytes, f));
+        let f = Box::new(move || max_pool2d_backward(&p, &taps, &dy, &mut dx));
+        out.push((format!("max backward {name}"), bytes, f));
+        let f = Box::new(move || avg_pool2d(&p, true, &x2, &mut y2));
+        out.push((format!("avg {name}"), bytes, f));
+        let f = Box::new(move || avg_pool2d_backward(&p, true, &dy2, &mut dx2));
+        out.push((format!("avg backward {name}"), bytes, f));
+    }
+}
+
+fn rows(out: &mut Vec<Case>) {
+    for (rows, cols) in [(64, 10), (4096, 100), (256, 4096)] {
+        let n = rows * cols;
+        let (x, dy) = (numbers(n, 1), numbers(n, 2));
+        let mut y = x.clone();
+        softmax(false, rows, cols, &x, &mut y);
+        let (probs, mut dx) = (y.clone(), x.clone());
+        let (x2, x3, mut dx2) = (x.clone(), x.clone(), x.clone());
+        let bytes = n as f64 * F32;
+        let f = Box::new(move || softmax(false, rows, cols, &x, &mut y));
+        out.push((format!("softmax {rows}x{cols}"), 2.0 * bytes, f));
+        let f = Box::new(move || softmax_backward(false, rows, cols, &probs, &dy, &mut dx));
+        out.push((format!("softmax backward {rows}x{cols}"), 3.0 * bytes, f));
+        let t: Vec<i64> = (0..rows).map(|r| (r * 7 % cols) as i64).collect();
+        let t2 = t.clone();
+        let (mut lse, mut loss) = (vec![0.0; rows], vec![0.0; rows]);
+        cross_entropy(rows, cols, &x2, Target::Index(&t), &mut lse, &mut loss);
+        let saved = lse.clone();
+        let f = Box::new(move || {
+            cross_entropy(rows, cols, &x2, Target::Index(&t), &mut lse, &mut loss);
+        });
+        out.push((format!("cross entropy {rows}x{cols}"), bytes, f));
+        let f = Box::new(move || {
+            let t = Target::Index(&t2);
+            cross_entropy_backward(rows, cols, &x3, t, &saved, &[1.0], &mut dx2);
+        });
+        out.push((
+            format!("cross entropy backward {rows}x{cols}"),
+            2.0 * bytes,
+            f,
+        ));
+    }
+}
+
+fn norms(out: &mut Vec<Case>) {
+    for (name, n, c, s) in [
+        ("32x16x32x32", 32, 16, 1024),
+        ("32x64x8x8", 32, 64, 64),
+        ("4x64x112x112", 4, 64, 112 * 112),
+        ("256x512", 256, 512, 1),
+    ] {
+        let len = n * c * s;
+        let bytes = len as f64 * F32;
+        let (x, dy, gamma) = (numbers(len, 1), numbers(len, 2), numbers(c, 3));
+        let (mut mean, mut var) = (vec![0.0; c], vec![0.0; c]);
+        let (x2, gamma2) = (x.clone(), gamma.clone());
+        let mut y = x.clone();
+        let f = Box::new(move || {
+            batch_norm_stats(n, c, s, &x2, &mut mean, &mut var);
+            batch_norm_apply(
+                n,
+                c,
+                s,
+                &x2,
+                &mean,
+                &var,
+                Some(&gamma2),
+                Some(&gamma2),
+                &mut y,
+            );
+        });
+        out.push((format!("batch norm {name}"), 3.0 * bytes, f));
+        let (mean, rstd) = (vec![0.0; c], vec![1.7; c]);
+        let (mut dx, mut dg, mut db) = (x.clone(), gamma.clone(), gamma.clone());
+        let f = Box::new(move || {
+            let (dx, dg, db) = (Some(&mut dx[..]), Some(&mut dg[..]), Some(&mut db[..]));
+            let g = Some(&gamma[..]);
+            batch_norm_backward(n, c, s, &x, &dy, &mean, &rstd, g, true, dx, dg, db);
+        });
+        out.push((format!("batch norm backward {name}"), 5.0 * bytes, f));
+    }
+}
+
+fn steps(out: &mut Vec<Case>) {
+    // LeNet's parameters, and one large tensor.
+    let lenet = [150, 6, 2400, 16, 30720, 120, 10080, 84, 840, 10];
+    for (name, sizes) in [("lenet", &lenet[..]), ("4M", &[4 << 20][..])] {
+        let total: usize = sizes.iter().sum();
+        let make = |seed| -> Vec<Vec<f32>> { sizes.iter().map(|n| numbers(*n, seed)).collect() };
+        let (mut p, g, mut m) = (make(1), make(2), make(3));
+        let h = Sgd {
+            lr: 1e-9,
+            momentum: 0.9,
+            dampening: 0.0,
+            weight_decay: 1e-4,
+            nesterov: false,
+            maximize: false,
+            first: false,
+        };
+        let f = Box::new(move || {
+            let parts = p.iter_mut().zip(&g).zip(&mut m);
+            let mut items: Vec<_> = parts
+                .map(|((p, g), m)| SgdItem {
+                    p,
+                    g,
+                    momentum: Some(m),
+                })
+                .collect();
+            sgd(&mut items, &h);
+        });
+        out.push((format!("SGD with momentum {name}"), 20.0 * total as f64, f));
+        let (mut p, g, mut m, mut v) = (make(1), make(2), make(3), make(4));
+        v.iter_mut().flatten().for_each(|v| *v = v.abs());
+        let h = Adam {
+            lr: 1e-9,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            decoupled: false,
+            maximize: false,
+            step: 10,
+        };
+        let f = Box::new(move || {
+            let parts = p.iter_mut().zip(&g).zip(&mut m).zip(&mut v);
+            let mut items: Vec<_> = parts
+                .map(|(((p, g), m), v)| AdamItem { p, g, m, v })
+                .collect();
+            optim::adam(&mut items, &h);
+        });
+        out.push((format!("Adam {name}"), 28.0 * total as f64, f));
+    }
+    // One that stays in the second-level cache shows the arithmetic.
+    let (mut p, g, mut m, mut v) = (
+        numbers(8192, 1),
+        numbers(8192, 2),
+        numbers(8192, 3),
+        vec![1.0; 8192],
+    );
+    let h = Adam {
+        lr: 1e-9,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 1e-2,
+        decoupled: true,
+        maximize: false,
+        step: 10,
+    };
+    let f = Box::new(move || {
+        let (p, g, m, v) = (&mut p[..], &g[..], &mut m[..], &mut v[..]);
+        adam(&mut [AdamItem { p, g, m, v }], &h);
+    });
+    out.push(("AdamW 8192".into(), 28.0 * 8192.0, f));
+}
+
+fn random(out: &mut Vec<Case>) {
+    let n = 1 << 20;
+    let bytes = n as f64 * F32;
+    let (mut a, mut b, mut c) = (numbers(n, 1), numbers(n, 1), numbers(n, 1));
+    let x = numbers(n, 2);
+    let f = Box::new(move || rng::uniform(1, 2, &mut a));
+    out.push(("uniform 1M".into(), bytes, f));
+    let f = Box::new(move || rng::normal(1, 2, &mut b));
+    out.push(("normal 1M".into(), bytes, f));
+    let f = Box::new(move || rng::dropout(0.5, 1, 2, &x, &mut c));
+    out.push(("dropout 1M".into(), 2.0 * bytes, f));
+}
+
+fn regions(out: &mut Vec<Case>) {
+    // Cost that says "worth sharing", and no work: what remains is the hand-over.
+    let cost = Cost {
+        flops: 1e7,
+        bytes: 0.0,
+    };
+    let f = Box::new(move || for_each(2, cost, &|_| {}));
+    out.push(("for_each, no work".into(), 0.0, f));
+    let f = Box::new(move || region(cost, &|t| t.barrier()));
+    out.push(("region with a barrier, no work".into(), 0.0, f));
+}
+
+fn cases() -> Vec<Case> {
+    let mut out: Vec<Case> = Vec::new();
+    for n in [1 << 14, 1 << 18, 1 << 22] {
+        let (x, mut y) = (numbers(n, 1), numbers(n, 2));
+        let f = Box::new(move || y.copy_from_slice(std::hint::black_box(&x)));
+        out.push((format!("copy of {n} (yardstick)"), 2.0 * F32 * n as f64, f));
+    }
+    regions(&mut out);
+    pools(&mut out);
+    rows(&mut out);
+    norms(&mut out);
+    steps(&mut out);
+    random(&mut out);
+    out
+}
+
+fn table() {
+    let all = num_threads();
+    let filter = std::env::var("CORTEN_TABLE").ok().filter(|f| f != "1");
+    for threads in [1, all] {
+        set_num_threads(threads);
+        for (name, bytes, mut f) in cases() {
+            if filter.as_deref().is_some_and(|f| !name.contains(f)) {
+                continue;
+            }
+            let mut times = Vec::new();
+            f();
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(60) {
+                let one = Instant::now();
+                f();
+                times.push(one.elapsed().as_secs_f64());
+            }
+            times.sort_by(f64::total_cmp);
+            let (best, median) = (times[0], times[times.len() / 2]);
+            println!(
+                "{name:<40} {threads} thread(s): median {:>9.2} us, best {:>9.2} us, {:>6.1} GB/s",
+                median * 1e6,
+                best * 1e6,
+                bytes / best / 1e9,
+            );
+        }
+    }
+    set_num_threads(all);
+}
+
+fn memory(c: &mut Criterion) {
+    table();
+    if std::env::var_os("CORTEN_TABLE").is_some() {
+        return;
+    }
+    for (name, _, mut f) in cases() {
+        c.bench_function(&name, |b| b.iter(&mut f));
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300));
+    targets = memory
+}
+criterion_main!(benches);
