@@ -7,7 +7,8 @@
 //!   then gives its thread back to rayon, which puts it to sleep. Publishing a region is one store to that word; jobs
 //!   that left are spawned again, and the caller never waits for one that is still waking up: the gate closes when
 //!   the tiles are gone, and only threads that came in are waited for.
-//! * Work below a threshold ([`Cost`]) runs on the caller alone, as do regions inside regions and regions of a second
+//! * Work below a threshold ([`Cost`]; sleeping workers are woken only for long work, or for a burst of shorter
+//!   regions) runs on the caller alone, as do regions inside regions and regions of a second
 //!   thread while the pool is taken.
 //! * A panic in a tile reaches the caller, and the pool stays usable. A forked child builds a pool of its own.
 //!
@@ -437,6 +438,9 @@ struct Pool {
     shared: Arc<Shared>,
     threads: usize,
     epoch: u64,
+    /// Regions that stayed on the caller because the workers slept: their estimated microseconds since the last
+    /// pause, and when the last one began.
+    burst: (f64, Instant),
 }
 
 impl Drop for Pool {
@@ -476,7 +480,18 @@ impl Pool {
             shared: Arc::new(shared),
             threads,
             epoch: 0,
+            burst: (0.0, Instant::now()),
         }
+    }
+
+    /// Whether sleeping workers are worth waking for this work: it is long enough, or the latest in a burst of
+    /// regions (a training step is many of 20-90 us) that together are.
+    fn wake_for(&mut self, micros: f64, cold: f64) -> bool {
+        let (sum, since) = self.burst;
+        let pause = since.elapsed().as_secs_f64() * 1e6 > micros + 4.0 * cold;
+        let sum = if pause { micros } else { sum + micros };
+        self.burst = (sum, Instant::now());
+        sum >= cold
     }
 
     fn awake(&self) -> usize {
@@ -622,7 +637,10 @@ fn shared(cost: Cost, tiles: usize, make: impl FnOnce(bool) -> Body, poll: bool)
         return false;
     };
     let pool = lease.pool(threads);
-    if pool.shared.slots.is_empty() || (micros < cold && !forced && pool.awake() == 0) {
+    if pool.shared.slots.is_empty() {
+        return false;
+    }
+    if !forced && pool.awake() == 0 && !pool.wake_for(micros, cold) {
         return false;
     }
     struct Inside;

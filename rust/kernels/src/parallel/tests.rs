@@ -289,6 +289,22 @@ fn a_forked_child_has_its_own_pool() {
     });
 }
 
+#[test]
+fn a_burst_of_short_regions_wakes_the_workers() {
+    let mut pool = Pool::new(2);
+    assert!(pool.wake_for(150.0, 100.0));
+    // The pause is 4 x 100 us and more; generous sleeps keep a loaded machine from mattering.
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(!pool.wake_for(40.0, 100.0));
+    // Three that follow at once: 120 us in all. The machine may stall between them, so try until it did not.
+    let burst = || {
+        std::thread::sleep(Duration::from_millis(5));
+        let mut pool = Pool::new(2);
+        [40.0; 3].map(|us| pool.wake_for(us, 100.0)) == [false, false, true]
+    };
+    assert!((0..50).any(|_| burst()));
+}
+
 /// Not a test of speed: prints what one region costs (`cargo test --profile bench -- --ignored --nocapture`).
 #[test]
 #[ignore = "prints timings"]
