@@ -1,6 +1,6 @@
 //! Activations: one fused kernel forward, one backward; the gradient as a formula where it will be differentiated again.
 use super::common::affine;
-use super::{add, astype, erf, exp, greater, maximum, multiply, square, subtract};
+use super::{add, astype, erf, exp, greater, maximum, multiply, square};
 use crate::autograd::{Ctx, Saved, record, vjp};
 use crate::backend::{Unary, UnaryGrad, dispatch};
 use crate::error::Result;

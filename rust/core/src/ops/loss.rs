@@ -100,6 +100,10 @@ pub fn cross_entropy(x: &Tensor, target: &Tensor, reduction: Reduction) -> Resul
         }
         let backend = dispatch(x.device());
         let index = backend.contiguous(&backend.cast(&target.value(), DType::I64)?)?;
+        let flat = index.layout.reshape(&[rows]);
+        let flat =
+            flat.ok_or_else(|| Error::internal(OP, "a contiguous target does not flatten"))?;
+        let index = index.with_layout(flat);
         check_classes(&index, classes)?;
         rows_with_classes(&to_rows(x)?, index, reduction)?
     };
