@@ -136,9 +136,9 @@ fn check(
                 return Err(Error::shape(
                     op,
                     format!(
-                        "{name}[{i}] is {} but the parameter is {}",
-                        t.shape(),
-                        p.shape()
+                        "parameter {i} is {} but {name}[{i}] is {}",
+                        p.shape(),
+                        t.shape()
                     ),
                 ));
             }
@@ -146,9 +146,9 @@ fn check(
                 return Err(Error::dtype(
                     op,
                     format!(
-                        "{name}[{i}] is {} but the parameter is {}",
-                        t.dtype(),
-                        p.dtype()
+                        "parameter {i} is {} but {name}[{i}] is {}",
+                        p.dtype(),
+                        t.dtype()
                     ),
                 ));
             }
@@ -406,12 +406,12 @@ mod tests {
         assert_eq!(run(&[p.clone()], &[]), "[sgd_step] 1 params but 0 grads");
         assert_eq!(
             run(&[g.clone(), p.clone()], &[p.clone(), short]),
-            "[sgd_step] grads[1] is (1,) but the parameter is (2,)"
+            "[sgd_step] parameter 1 is (2,) but grads[1] is (1,)"
         );
         let single = Tensor::from_slice_on(&[1f32, 1.0], &[2], DType::F32, device).unwrap();
         assert_eq!(
             run(&[p.clone()], &[single]),
-            "[sgd_step] grads[0] is float32 but the parameter is float64"
+            "[sgd_step] parameter 0 is float64 but grads[0] is float32"
         );
         assert_eq!(
             message(sgd_step(&[p.clone()], &[g.clone()], None, &SGD)),

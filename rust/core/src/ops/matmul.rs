@@ -3,8 +3,9 @@ use super::common::shaped;
 use super::{astype, expand_dims, multiply, squeeze, sum, transpose};
 use crate::autograd::{Saved, record, vjp};
 use crate::backend::dispatch;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::shape::broadcast_shapes;
+use crate::shape::{broadcast_shapes, show};
 use crate::tensor::{Tensor, check_device};
 
 /// Matrix product under the rules of the Array API standard.
@@ -14,7 +15,7 @@ use crate::tensor::{Tensor, check_device};
 /// * Operands may have any strides: transposed and sliced ones are not copied.
 /// * Gradients: `dx1 = dy x2^T`, `dx2 = x1^T dy`, summed over broadcast axes. Integers multiply too, without gradient.
 ///
-/// Errors: `Shape` for scalars, inner sizes that differ or leading axes that do not broadcast.
+/// Errors: `Shape` for scalars, inner sizes that differ or leading axes that do not broadcast; `Dtype` for two bools.
 ///
 /// Definition: <https://data-apis.org/array-api/latest/API_specification/generated/array_api.matmul.html>.
 pub fn matmul(x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
@@ -39,6 +40,12 @@ pub fn matmul(x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
         ));
     }
     let dtype = x1.dtype().promote(x2.dtype());
+    if dtype == DType::Bool {
+        return Err(Error::dtype(
+            OP,
+            "bools do not multiply (cast with .astype('int64') or .astype('float32'))",
+        ));
+    }
     if x1.dtype() != dtype || x2.dtype() != dtype {
         return matmul(&astype(x1, dtype)?, &astype(x2, dtype)?);
     }
@@ -76,7 +83,17 @@ fn matrices(x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
 /// The primitive: floating-point, at least two axes, leading axes broadcast.
 fn product(x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
     let (s1, s2) = (x1.shape(), x2.shape());
-    broadcast_shapes("matmul", &s1[..s1.len() - 2], &s2[..s2.len() - 2])?;
+    let (lead1, lead2) = (&s1[..s1.len() - 2], &s2[..s2.len() - 2]);
+    if broadcast_shapes("matmul", lead1, lead2).is_err() {
+        return Err(Error::shape(
+            "matmul",
+            format!(
+                "leading axes {} and {} do not broadcast (sizes must be equal or 1): {s1} @ {s2}",
+                show(lead1),
+                show(lead2)
+            ),
+        ));
+    }
     let y = dispatch(x1.device()).matmul(&x1.value(), &x2.value())?;
     Ok(record("matmul", &[x1, x2], y, |_| {
         let saved1 = x2.requires_grad().then(|| Saved::input(x1));
@@ -214,6 +231,9 @@ mod tests {
             message(matmul(&t(&[]), &t(&[4])))
                 .contains("needs at least one axis on both sides, got () @ (4,)")
         );
-        assert!(message(matmul(&t(&[2, 2, 3]), &t(&[3, 3, 4]))).contains("do not broadcast"));
+        assert_eq!(
+            message(matmul(&t(&[2, 2, 3]), &t(&[3, 3, 4]))),
+            "[matmul] leading axes (2,) and (3,) do not broadcast (sizes must be equal or 1): (2, 2, 3) @ (3, 3, 4)"
+        );
     }
 }

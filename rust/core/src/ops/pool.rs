@@ -96,7 +96,7 @@ pub fn avg_pool2d(
 ///
 /// `x (N, C, H, W)` or `(C, H, W)`; `None` in `output_size` keeps the size of that axis.
 ///
-/// Errors: `Shape` when the rank is wrong or the input has no rows or columns to average, `Dtype` unless `x` is floating-point.
+/// Errors: `Shape` when the rank is wrong or the input has no rows or columns to average, `Value` for an output of 0, `Dtype` unless `x` is floating-point.
 ///
 /// Definition: <https://pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html>.
 pub fn adaptive_avg_pool2d(x: &Tensor, output_size: [Option<usize>; 2]) -> Result<Tensor> {
@@ -108,7 +108,16 @@ pub fn adaptive_avg_pool2d(x: &Tensor, output_size: [Option<usize>; 2]) -> Resul
     check_float(OP, "x", x)?;
     let [_, _, h, w] = planes(OP, x)?;
     let (oh, ow) = (output_size[0].unwrap_or(h), output_size[1].unwrap_or(w));
-    if (h == 0 && oh > 0) || (w == 0 && ow > 0) {
+    if oh == 0 || ow == 0 {
+        return Err(Error::value(
+            OP,
+            format!(
+                "output_size must be at least 1, got ({oh}, {ow}) for x {}",
+                x.shape()
+            ),
+        ));
+    }
+    if h == 0 || w == 0 {
         return Err(Error::shape(
             OP,
             format!("cannot average no rows or columns: x {}", x.shape()),
@@ -454,6 +463,10 @@ mod tests {
         assert!(
             message(adaptive_avg_pool2d(&t(&[1, 0, 2]), [Some(1), None]))
                 .contains("cannot average")
+        );
+        assert!(
+            message(adaptive_avg_pool2d(&t(&[1, 2, 2]), [Some(0), None]))
+                .contains("at least 1, got (0, 2)")
         );
     }
 }
