@@ -60,10 +60,13 @@ fn training_lowers_the_loss_in_single_precision() {
     let _turn = turn();
     for device in [Device::Cpu, Device::Reference] {
         for net in [Net::Mlp, Net::LeNet] {
-            let (losses, _) = train::<f32>(net, device, 8, 30);
+            let (losses, _) = train::<f32>(net, device, 8, 60);
+            // Dropout makes single losses jump: compare means.
+            let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+            let (first, last) = (mean(&losses[..5]), mean(&losses[55..]));
             assert!(
-                losses[29] < 0.5 * losses[0],
-                "{net:?} on {device}: {losses:?}"
+                last < 0.7 * first,
+                "{net:?} on {device}: from {first} to {last}: {losses:?}"
             );
         }
     }
