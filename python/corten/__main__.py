@@ -23,7 +23,7 @@ def _info() -> None:
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
         elif isinstance(value, list | tuple):
-            value = ", ".join(str(v) for v in value)
+            value = ", ".join(str(v) for v in value) or "none"
         print(f"  {name:{width}}  {value}")
     try:
         import matplotlib

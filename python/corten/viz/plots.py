@@ -228,7 +228,8 @@ def training_picture(
         ImportError: matplotlib is missing; the message tells how to get it.
     """
     figure = _figure(15.0, 8.2)
-    head, body = figure.subfigures(2, 1, height_ratios=[0.125, 0.875], hspace=0.0)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[0.125, 0.875], hspace=0.0)
+    head, body = halves
     columns: Any = body.subfigures(1, 2, width_ratios=[0.36, 0.64], wspace=0.0)
     left, right = columns
     for part in (head, body, left, right):
