@@ -258,12 +258,12 @@ fn columns<T: Real, O: Fold>(isa: Isa, o: &Dims<1>, i: &Dims<1>, base: *const T,
     let last = o.len() - 1;
     let c = o.shape()[last];
     let k = numel(i.shape());
-    // Narrow blocks when there are few columns, so that threads find work; 16 columns share cache lines.
+    // Narrow blocks when there are few columns, so that threads find work, but whole cache lines of a row.
     let widest = COLUMNS_BYTES / size_of::<T>();
     let width = if c >= 8 * widest || k * c <= CHUNK {
         widest
     } else {
-        (c / 8 + 1).next_multiple_of(16).min(widest)
+        (c / 8 + 1).next_multiple_of(64).min(widest)
     };
     let blocks = c.div_ceil(width);
     let images = out.len() / c;

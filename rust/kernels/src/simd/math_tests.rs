@@ -245,23 +245,39 @@ fn f64_within_bounds() {
         }
     }
 }
-/// `cargo test --release -p corten-kernels -- --ignored --nocapture all_inputs`
+/// `cargo test --release -p corten-kernels -- --ignored --nocapture all_inputs`, on all cores.
 #[test]
-#[ignore = "all 2^32 inputs of every function: an hour"]
+#[ignore = "all 2^32 inputs of every function: hours of processor time"]
 fn all_inputs() {
+    use core::sync::atomic::{AtomicU64, Ordering};
     const BLOCK: u64 = 1 << 20;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     for f in ALL {
-        let mut worst = [(0.0, 0.0); 3];
-        for block in 0..(1u64 << 32) / BLOCK {
-            let xs: Vec<f32> = (block * BLOCK..(block + 1) * BLOCK)
-                .map(|b| f32::from_bits(b as u32))
-                .collect();
-            for (w, (_, e, x)) in worst.iter_mut().zip(check(f, &xs)) {
-                if e > w.0 {
-                    *w = (e, x);
+        let next = AtomicU64::new(0);
+        let part = || {
+            let mut worst = [(0.0, 0.0); 3];
+            loop {
+                let start = next.fetch_add(BLOCK, Ordering::Relaxed);
+                if start >= 1 << 32 {
+                    return worst;
+                }
+                let xs: Vec<f32> = (start..start + BLOCK)
+                    .map(|b| f32::from_bits(b as u32))
+                    .collect();
+                for (w, (_, e, x)) in worst.iter_mut().zip(check(f, &xs)) {
+                    if e > w.0 {
+                        *w = (e, x);
+                    }
                 }
             }
-        }
+        };
+        let worst = std::thread::scope(|s| {
+            let parts: Vec<_> = (0..threads).map(|_| s.spawn(part)).collect();
+            let parts = parts
+                .into_iter()
+                .map(|p| p.join().expect("a bound is broken"));
+            parts.reduce(|a, b| core::array::from_fn(|i| if a[i].0 > b[i].0 { a[i] } else { b[i] }))
+        });
         println!("{f:?}: {worst:?}");
     }
 }
