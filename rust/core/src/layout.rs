@@ -191,25 +191,6 @@ impl Layout {
         out.shape[axis] = len;
         out
     }
-    /// Axis `axis`, whose size is 1 or of which only the first element is meant, disappears.
-    pub fn remove_axis(&self, axis: usize) -> Self {
-        let mut out = self.clone();
-        out.shape.remove(axis);
-        out.strides.remove(axis);
-        out
-    }
-    /// A new axis of size 1 before axis `axis`.
-    pub fn insert_axis(&self, axis: usize) -> Self {
-        let mut out = self.clone();
-        let stride = if axis < self.ndim() {
-            self.strides[axis] * self.shape[axis].max(1) as isize
-        } else {
-            1
-        };
-        out.shape.insert(axis, 1);
-        out.strides.insert(axis, stride);
-        out
-    }
     /// The same elements in C order as `shape` (same number of elements), if that needs no copy.
     pub fn reshape(&self, shape: &[usize]) -> Option<Self> {
         debug_assert_eq!(self.numel(), crate::shape::numel(shape));

@@ -85,8 +85,8 @@ pub fn gradcheck(f: Function<'_>, inputs: &[Tensor], tolerance: Tolerance) -> Re
             };
             let numeric = (at(tolerance.eps)? - at(-tolerance.eps)?) / (2.0 * tolerance.eps);
             let off = (g[k] - numeric).abs();
-            // Written so that a NaN fails.
-            if !(off <= tolerance.atol + tolerance.rtol * numeric.abs()) {
+            let allowed = tolerance.atol + tolerance.rtol * numeric.abs();
+            if off.is_nan() || off > allowed {
                 return Err(Error::value(
                     OP,
                     format!(

@@ -184,7 +184,7 @@ fn grad_prunes_and_leaves_no_trace() {
     assert!(x.grad().is_none() && w.grad().is_none());
     let z = ops::multiply(&x, 2.0).unwrap();
     let unused = grad(
-        &[z.clone()],
+        core::slice::from_ref(&z),
         core::slice::from_ref(&w),
         &[],
         GradOptions {

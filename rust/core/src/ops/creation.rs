@@ -241,7 +241,7 @@ pub fn normal(
     dtype: DType,
     device: Device,
 ) -> Result<Tensor> {
-    if !(std >= 0.0) {
+    if std.is_nan() || std < 0.0 {
         return Err(Error::value(
             "normal",
             format!("the standard deviation must not be negative, but is {std}"),

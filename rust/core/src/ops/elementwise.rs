@@ -437,6 +437,12 @@ pub fn r#where<'a>(
             ),
         ));
     }
+    let (mut x1, x2) = (x1.into(), x2.into());
+    let number;
+    if let (Operand::Scalar(a), Operand::Scalar(b)) = (x1, x2) {
+        number = full(&[], a, a.dtype().promote(b.dtype()), condition.device())?;
+        x1 = Operand::Tensor(&number);
+    }
     with_operands!(OP, x1, x2, any_dtype, |a, b| {
         check_device(OP, condition, a)?;
         let shape = broadcast_shapes(OP, condition.shape(), a.shape())?;
@@ -686,6 +692,8 @@ mod tests {
             assert_eq!(numbers(&isfinite(&x).unwrap()), [0.0, 0.0, 1.0]);
             assert_eq!(numbers(&logical_not(&a).unwrap()), [0.0, 0.0]);
             assert_eq!(logical_xor(&a, true).unwrap().dtype(), DType::Bool);
+            let y = r#where(&isnan(&x).unwrap(), 1, 2.5).unwrap();
+            assert_eq!((y.dtype(), numbers(&y)), (DType::F32, vec![1.0, 2.5, 2.5]));
         }
     }
 

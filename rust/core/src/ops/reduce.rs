@@ -42,7 +42,8 @@ fn count(shape: &[usize], axes: &[usize]) -> usize {
     axes.iter().map(|&d| shape[d]).product()
 }
 
-/// Sum over `axis` (default all). bool and integers give int64 unless `dtype` says otherwise. Gradient: `g` for every element.
+/// Sum over `axis` (default all). bool and integers give int64; with `dtype` the elements are cast first and the sum is of it.
+/// Gradient: `g` for every element.
 pub fn sum(
     x: &Tensor,
     axis: Option<&[isize]>,
@@ -51,8 +52,8 @@ pub fn sum(
 ) -> Result<Tensor> {
     let axes = normalize_axes("sum", axis, x.ndim())?;
     let x = match dtype {
-        Some(d) if d.is_float() => astype(x, d)?,
-        _ => x.clone(),
+        Some(d) => astype(x, d)?,
+        None => x.clone(),
     };
     let y = sum_axes(&x, &axes, keepdims)?;
     match dtype {

@@ -48,7 +48,7 @@ fn batch_offsets(x: &Value, batch: &[usize]) -> Vec<isize> {
 fn maybe(needed: bool, dtype: DType, len: usize) -> Result<Option<Storage>> {
     needed.then(|| fresh(dtype, len)).transpose()
 }
-fn part<'a, T: Element>(s: &'a mut Option<Storage>) -> Option<&'a mut [T]> {
+fn part<T: Element>(s: &mut Option<Storage>) -> Option<&mut [T]> {
     s.as_mut().map(Storage::slice_mut)
 }
 /// `x`'s shape with the last two axes replaced.
