@@ -107,6 +107,23 @@ impl Pool2d {
     }
 }
 
+/// What the kernels ask about columns again and again; the divisions behind it are slower than the work.
+struct Columns {
+    /// Per output column: the first tap inside the input, and how many are.
+    taps: Vec<(usize, usize)>,
+    /// Per tap column: [`Pool2d::inside`].
+    inside: Vec<Range<usize>>,
+}
+
+impl Columns {
+    fn new(p: &Pool2d) -> Self {
+        Columns {
+            taps: (0..p.ow).map(|j| p.taps(1, j)).collect(),
+            inside: (0..p.kernel[1]).map(|kw| p.inside(1, kw)).collect(),
+        }
+    }
+}
+
 /// Calls `f(planes)` on runs of planes of about 16 Ki elements, in parallel.
 fn over_planes<T>(planes: usize, ins: usize, outs: usize, f: impl Fn(Range<usize>) + Sync) {
     let cost = Cost {
@@ -329,12 +346,12 @@ unsafe fn tap_lanes<S: Simd>(
     }
 }
 
-struct Max<'a, T, I>(&'a Pool2d, &'a [T], &'a mut [T], &'a mut [I]);
+struct Max<'a, T, I>(&'a Pool2d, &'a Columns, &'a [T], &'a mut [T], &'a mut [I]);
 impl<T: Real, I: Tap> Kernel<T> for Max<'_, T, I> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let Max(p, x, y, tap) = self;
+        let Max(p, columns, x, y, tap) = self;
         let rows = y.chunks_exact_mut(p.ow).zip(tap.chunks_exact_mut(p.ow));
         for (row, (y, tap)) in rows.enumerate() {
             let (plane, i) = (row / p.oh, row % p.oh);
@@ -346,8 +363,8 @@ impl<T: Real, I: Tap> Kernel<T> for Max<'_, T, I> {
                 // The first tap inside the input wins until a larger one comes.
                 let mut t = [T::ZERO; 16];
                 for (l, t) in t[..n].iter_mut().enumerate() {
-                    let (kw, columns) = p.taps(1, j + l);
-                    if count > 0 && columns > 0 {
+                    let (kw, seen) = columns.taps[j + l];
+                    if count > 0 && seen > 0 {
                         *t = T::from_f64((first * p.kernel[1] + kw) as f64);
                     }
                 }
@@ -358,8 +375,8 @@ impl<T: Real, I: Tap> Kernel<T> for Max<'_, T, I> {
                         let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
                         let line = x[at * p.w..][..p.w].as_ptr();
                         for kw in 0..p.kernel[1] {
-                            let js = p.inside(1, kw);
-                            let v = tap_lanes::<S>(p, line, kw, &js, j, n, T::NEG_INFINITY);
+                            let js = &columns.inside[kw];
+                            let v = tap_lanes::<S>(p, line, kw, js, j, n, T::NEG_INFINITY);
                             let m = wins::<S>(v, best);
                             best = S::select(m, v, best);
                             let number = (kh * p.kernel[1] + kw) as f64;
@@ -392,6 +409,7 @@ pub fn max_pool2d<T: Real, I: Tap>(p: &Pool2d, x: &[T], y: &mut [T], tap: &mut [
     }
     let (isa, ins, outs) = (simd::isa(), p.h * p.w, p.oh * p.ow);
     let (y, tap) = (SharedMut(y.as_mut_ptr()), SharedMut(tap.as_mut_ptr()));
+    let columns = Columns::new(p);
     over_planes::<T>(p.planes, ins, outs, |r| {
         let x = &x[r.start * ins..r.end * ins];
         // SAFETY: runs of planes are disjoint parts of y and tap, which we hold exclusively.
@@ -402,7 +420,7 @@ pub fn max_pool2d<T: Real, I: Tap>(p: &Pool2d, x: &[T], y: &mut [T], tap: &mut [
         if p.is_2x2() {
             dispatch_on(isa, Max2x2(p, x, y, tap));
         } else {
-            dispatch_on(isa, Max(p, x, y, tap));
+            dispatch_on(isa, Max(p, &columns, x, y, tap));
         }
     });
 }
@@ -420,7 +438,8 @@ pub fn max_pool2d_backward<T: Real, I: Tap>(p: &Pool2d, tap: &[I], dy: &[T], dx:
     let taps = 0..p.kernel[0] * p.kernel[1];
     let offset = |t| t / p.kernel[1] * p.dilation[0] * p.w + t % p.kernel[1] * p.dilation[1];
     let offsets: Vec<usize> = taps.map(offset).collect();
-    let narrow_padding = (0..p.ow).all(|j| p.taps(1, j).1 > 0);
+    let columns = Columns::new(p);
+    let narrow_padding = columns.taps.iter().all(|t| t.1 > 0);
     over_planes::<T>(p.planes, ins, outs, |r| {
         // SAFETY: runs of planes are disjoint parts of dx, which we hold exclusively.
         let dx = unsafe { shared.slice(r.start * ins, r.len() * ins) };
@@ -439,7 +458,7 @@ pub fn max_pool2d_backward<T: Real, I: Tap>(p: &Pool2d, tap: &[I], dy: &[T], dx:
                 let start = (i * p.stride[0] * p.w).wrapping_sub(p.pad[0] * p.w + p.pad[1]);
                 for j in 0..p.ow {
                     // A window wholly in the padding has no winner.
-                    if seen && (narrow_padding || p.taps(1, j).1 > 0) {
+                    if seen && (narrow_padding || columns.taps[j].1 > 0) {
                         let o = k * outs + i * p.ow + j;
                         let at = start.wrapping_add(j * p.stride[1] + offsets[tap[o].to_usize()]);
                         dx[at] += dy[o];
@@ -523,23 +542,24 @@ impl<T: Real> Kernel<T> for Avg2x2Backward<'_, T> {
     }
 }
 
-/// What the sum over the window of output (i, j) is divided by; 1 for a window wholly in the padding.
+/// What the sum over a window with `rows` x `columns` taps inside the input is divided by; 1 for a window wholly in
+/// the padding.
 #[inline(always)]
-fn divisor<T: Real>(p: &Pool2d, count_include_pad: bool, i: usize, j: usize) -> T {
+fn divisor<T: Real>(p: &Pool2d, count_include_pad: bool, rows: usize, columns: usize) -> T {
     let count = if count_include_pad {
-        p.padded_taps(0, i) * p.padded_taps(1, j)
+        p.kernel[0] * p.kernel[1]
     } else {
-        p.taps(0, i).1 * p.taps(1, j).1
+        (rows * columns).max(1)
     };
-    T::from_f64(count.max(1) as f64)
+    T::from_f64(count as f64)
 }
 
-struct Avg<'a, T>(&'a Pool2d, bool, &'a [T], &'a mut [T]);
+struct Avg<'a, T>(&'a Pool2d, &'a Columns, bool, &'a [T], &'a mut [T]);
 impl<T: Real> Kernel<T> for Avg<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let Avg(p, count_include_pad, x, y) = self;
+        let Avg(p, columns, count_include_pad, x, y) = self;
         for (row, y) in y.chunks_exact_mut(p.ow).enumerate() {
             let (plane, i) = (row / p.oh, row % p.oh);
             let x = &x[plane * p.h * p.w..][..p.h * p.w];
@@ -549,7 +569,7 @@ impl<T: Real> Kernel<T> for Avg<'_, T> {
                 let n = (p.ow - j).min(S::LANES);
                 let mut by = [T::ONE; 16];
                 for (l, by) in by[..n].iter_mut().enumerate() {
-                    *by = divisor::<T>(p, count_include_pad, i, j + l);
+                    *by = divisor::<T>(p, count_include_pad, count, columns.taps[j + l].1);
                 }
                 // SAFETY: run by dispatch; rows first .. first + count lie in the plane, j + n <= ow outputs.
                 unsafe {
@@ -558,8 +578,8 @@ impl<T: Real> Kernel<T> for Avg<'_, T> {
                         let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
                         let line = x[at * p.w..][..p.w].as_ptr();
                         for kw in 0..p.kernel[1] {
-                            let js = p.inside(1, kw);
-                            sum = S::add(sum, tap_lanes::<S>(p, line, kw, &js, j, n, T::ZERO));
+                            let js = &columns.inside[kw];
+                            sum = S::add(sum, tap_lanes::<S>(p, line, kw, js, j, n, T::ZERO));
                         }
                     }
                     let mean = S::div(sum, S::load(by.as_ptr()));
@@ -571,26 +591,26 @@ impl<T: Real> Kernel<T> for Avg<'_, T> {
     }
 }
 
-struct AvgBackward<'a, T>(&'a Pool2d, bool, &'a [T], &'a mut [T]);
+struct AvgBackward<'a, T>(&'a Pool2d, &'a Columns, bool, &'a [T], &'a mut [T]);
 impl<T: Real> Kernel<T> for AvgBackward<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let AvgBackward(p, count_include_pad, dy, dx) = self;
+        let AvgBackward(p, columns, count_include_pad, dy, dx) = self;
         let mut g = vec![T::ZERO; p.ow];
         dx.fill(T::ZERO);
         for (row, dy) in dy.chunks_exact(p.ow).enumerate() {
             let (plane, i) = (row / p.oh, row % p.oh);
             let dx = &mut dx[plane * p.h * p.w..][..p.h * p.w];
-            for j in 0..p.ow {
-                g[j] = dy[j] / divisor::<T>(p, count_include_pad, i, j);
-            }
             let (first, count) = p.taps(0, i);
+            for j in 0..p.ow {
+                g[j] = dy[j] / divisor::<T>(p, count_include_pad, count, columns.taps[j].1);
+            }
             for kh in first..first + count {
                 let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
                 let line = &mut dx[at * p.w..][..p.w];
                 for kw in 0..p.kernel[1] {
-                    let js = p.inside(1, kw);
+                    let js = columns.inside[kw].clone();
                     if js.is_empty() {
                         continue;
                     }
@@ -622,6 +642,7 @@ pub fn avg_pool2d<T: Real>(p: &Pool2d, count_include_pad: bool, x: &[T], y: &mut
     }
     let (isa, ins, outs) = (simd::isa(), p.h * p.w, p.oh * p.ow);
     let shared = SharedMut(y.as_mut_ptr());
+    let columns = Columns::new(p);
     over_planes::<T>(p.planes, ins, outs, |r| {
         let x = &x[r.start * ins..r.end * ins];
         // SAFETY: runs of planes are disjoint parts of y, which we hold exclusively.
@@ -629,7 +650,7 @@ pub fn avg_pool2d<T: Real>(p: &Pool2d, count_include_pad: bool, x: &[T], y: &mut
         if p.is_2x2() {
             dispatch_on(isa, Avg2x2(p, x, y));
         } else {
-            dispatch_on(isa, Avg(p, count_include_pad, x, y));
+            dispatch_on(isa, Avg(p, &columns, count_include_pad, x, y));
         }
     });
 }
@@ -642,6 +663,7 @@ pub fn avg_pool2d_backward<T: Real>(p: &Pool2d, count_include_pad: bool, dy: &[T
     }
     let (isa, ins, outs) = (simd::isa(), p.h * p.w, p.oh * p.ow);
     let shared = SharedMut(dx.as_mut_ptr());
+    let columns = Columns::new(p);
     over_planes::<T>(p.planes, ins, outs, |r| {
         let dy = &dy[r.start * outs..r.end * outs];
         // SAFETY: runs of planes are disjoint parts of dx, which we hold exclusively.
@@ -649,7 +671,7 @@ pub fn avg_pool2d_backward<T: Real>(p: &Pool2d, count_include_pad: bool, dy: &[T
         if p.is_2x2() {
             dispatch_on(isa, Avg2x2Backward(p, dy, dx));
         } else {
-            dispatch_on(isa, AvgBackward(p, count_include_pad, dy, dx));
+            dispatch_on(isa, AvgBackward(p, &columns, count_include_pad, dy, dx));
         }
     });
 }
