@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import corten as ct
-from corten import nn, optim
+from corten import _core, nn, optim
 from corten.data import DataLoader, TensorDataset
 from corten.train import Accuracy, Callback, EarlyStopping, History, Metric, NonFiniteLossError, Trainer
 from corten.train.progress import Progress
@@ -127,6 +127,23 @@ def test_same_seed_same_weights() -> None:
         runs.append(weights(t))
     for a, b in zip(*runs, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_training_copies_no_parameter() -> None:
+    # Parameters and the optimizer's state are written in place; only a snapshot that is kept makes a step copy them.
+    for kind in ("sgd", "adam"):
+        model = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+        parameters = model.parameters()
+        optimizer = optim.Adam(parameters) if kind == "adam" else optim.SGD(parameters, lr=0.1, momentum=0.9)
+        t = Trainer(model, nn.CrossEntropyLoss(), optimizer, ["accuracy"])
+        t.fit(blobs(), epochs=1, verbose=0)
+        before = _core.parameter_copies()
+        t.fit(blobs(), epochs=2, validation=blobs(), verbose=0)
+        assert _core.parameter_copies() == before
+        kept = model.state_dict()
+        t.fit(blobs(), epochs=1, verbose=0)
+        assert _core.parameter_copies() > before
+        assert len(kept) == 9
 
 
 def test_fit_works_inside_no_grad() -> None:

@@ -150,7 +150,7 @@ def draw_predictions(
         left=0.0,
         right=0.975,
         top=0.97,
-        bottom=0.0,
+        bottom=0.025,
     )
 
     def title(row: int, text: str, note: str, colour: str) -> None:
@@ -187,7 +187,7 @@ def draw_predictions(
 
 def _draw_filters(figure: Figure | SubFigure, filters: np.ndarray[Any, Any]) -> None:
     """The kernels (O, KH, KW) of a first layer in a row, dark for negative and light for positive weights."""
-    grid = figure.add_gridspec(1, len(filters), left=0.09, right=0.74, top=0.66, bottom=0.0, wspace=0.16)
+    grid = figure.add_gridspec(1, len(filters), left=0.09, right=0.74, top=0.66, bottom=0.025, wspace=0.16)
     largest = float(np.abs(filters).max()) or 1.0
     for i, kernel in enumerate(filters):
         axes = figure.add_subplot(grid[0, i])
