@@ -1,9 +1,9 @@
-//! The engine of the forward pass and of the input gradient: per image and group a product `A (rows, taps) x B (taps,
-//! pixels)` whose right operand is read at `copy + offset[tap]` (see `expand`).
+//! The forward pass: per image and group a product `weights (o, taps) x B (taps, pixels)` whose right operand is read at
+//! `copy + offset[tap]` (see `expand`).
 use super::expand::{Axis, Layout, SLACK, Strip, cut, fill};
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
-use crate::gemm::kernel::{Tile, select, strips};
+use crate::gemm::kernel::{Kernels, Tile, select, strips};
 use crate::gemm::{Activation, apply_activation};
 use crate::parallel::{Cost, SharedMut, for_each, num_threads};
 use crate::simd;
@@ -13,16 +13,6 @@ const COPY_BYTES: usize = 256 << 10;
 /// Taps that run as one block, and the block length otherwise; as in `gemm`.
 const ONE_BLOCK: usize = 384;
 const BLOCK: usize = 256;
-
-/// Where output (i, j) of a plane goes: element `(i * step[0] + start[0]) * w + j * step[1] + start[1]`.
-#[derive(Clone, Copy)]
-pub(crate) struct Target<T> {
-    pub data: SharedMut<T>,
-    pub h: usize,
-    pub w: usize,
-    pub step: [usize; 2],
-    pub start: [usize; 2],
-}
 
 /// One batch of correlations.
 pub(crate) struct Correlate<'a, T> {
@@ -40,8 +30,8 @@ pub(crate) struct Correlate<'a, T> {
     /// One per (group, o).
     pub bias: Option<&'a [T]>,
     pub act: Activation,
-    /// (n, groups, o) planes.
-    pub out: Target<T>,
+    /// (n, groups, o, rows.out, cols.out) dense.
+    pub out: SharedMut<T>,
 }
 
 /// Channels of a block, so that a block has about BLOCK taps; by the shape alone, since it shows in the bits.
@@ -62,10 +52,7 @@ pub(crate) fn strip_size(
     at_least: usize,
 ) -> (usize, usize) {
     let per_row = (channels * cols.taps.len()).max(1);
-    let fits = |r: usize| {
-        let layout = Layout::new(rows, cols, r, cols.out);
-        layout.channel_len() * channels.max(1) <= limit
-    };
+    let fits = |r: usize| Layout::new(rows, cols, r, cols.out, channels.max(1)).len() <= limit;
     // Enough pieces for all threads, and none so thin that the rows which neighbours share dominate.
     let cap = rows.out.div_ceil(at_least).max(1);
     if cols.out <= 1024 || fits(1) {
@@ -103,7 +90,7 @@ impl<T: Real> Correlate<'_, T> {
         let limit = COPY_BYTES / size_of::<T>();
         let pieces = (2 * threads).div_ceil(planes);
         let (rows, width) = strip_size(&self.rows, &self.cols, block, limit, pieces);
-        let layout = Layout::new(&self.rows, &self.cols, rows, width);
+        let layout = Layout::new(&self.rows, &self.cols, rows, width, block);
         let list = cut(oh, ow, rows, width);
         // Too few strips for all threads: the output channels are shared out too.
         let chunks = threads
@@ -114,7 +101,8 @@ impl<T: Real> Correlate<'_, T> {
             isa: simd::isa(),
             block,
             tap_count: taps,
-            taps: layout.taps(block),
+            taps: layout.taps(),
+            kernels: select::<T>(simd::isa(), rows * width),
             layout,
         };
         let per_plane = list.len() * chunks;
@@ -134,6 +122,7 @@ struct Task<'a, T> {
     block: usize,
     tap_count: usize,
     taps: Vec<usize>,
+    kernels: Kernels<T>,
 }
 
 impl<T: Real> Task<'_, T> {
@@ -142,19 +131,12 @@ impl<T: Real> Task<'_, T> {
         let all = self.all;
         let group = plane % all.groups;
         let len = strip.len();
-        let kernels = select::<T>(self.isa, len);
-        let copy = Buffer::<T>::new(self.block * self.layout.channel_len() + SLACK);
-        let area = all.out.h * all.out.w;
-        let direct = all.out.step == [1, 1];
-        let scratch = Buffer::<T>::new(if direct { 0 } else { o * len });
-        let plane0 = (plane * all.o + o0) * area;
-        let (out, ldc) = if direct {
-            // Strips are whole rows, or parts of one row, so their pixels lie one after the other.
-            let at = (strip.i0 + all.out.start[0]) * all.out.w + strip.j0 + all.out.start[1];
-            (all.out.data.0.wrapping_add(plane0 + at), area)
-        } else {
-            (scratch.ptr(), len)
-        };
+        let kernels = &self.kernels;
+        let copy = Buffer::<T>::new(self.layout.len() + SLACK);
+        let area = all.rows.out * all.cols.out;
+        // Strips are whole rows, or parts of one row, so their pixels lie one after the other.
+        let at = (plane * all.o + o0) * area + strip.i0 * all.cols.out + strip.j0;
+        let out = all.out.0.wrapping_add(at);
         let source = all.rows.src * all.cols.src;
         let k = all.c * self.tap_count;
         let mut c0 = 0;
@@ -189,8 +171,9 @@ impl<T: Real> Task<'_, T> {
                         b: copy.ptr().wrapping_add(j0),
                         b_ks: 0,
                         taps: self.taps.as_ptr(),
-                        c: out.wrapping_add(i0 * ldc + j0),
-                        ldc,
+                        c: out.wrapping_add(i0 * area + j0),
+                        ldc: area,
+                        c_rows: core::ptr::null(),
                         cols: kernels.nr.min(len - j0),
                         load_c: c0 > 0,
                         bias: core::ptr::null(),
@@ -206,7 +189,7 @@ impl<T: Real> Task<'_, T> {
                     unsafe {
                         kernels.run_table(height, &tile);
                         if last {
-                            apply_activation(self.isa, all.act, tile.c, height, tile.cols, ldc);
+                            apply_activation(self.isa, all.act, tile.c, height, tile.cols, area);
                         }
                     }
                 }
@@ -214,21 +197,6 @@ impl<T: Real> Task<'_, T> {
             c0 += channels;
             if c0 >= all.c {
                 break;
-            }
-        }
-        if !direct {
-            let [(si, sj), (pi, pj)] = [all.out.step, all.out.start].map(|x| (x[0], x[1]));
-            for i in 0..o {
-                for r in 0..strip.rows {
-                    let row = plane0 + i * area + ((strip.i0 + r) * si + pi) * all.out.w;
-                    for j in 0..strip.cols {
-                        // SAFETY: the target's own promise: (row, column) lies in its plane; each is written once.
-                        unsafe {
-                            let x = *scratch.ptr().add(i * len + r * strip.cols + j);
-                            *all.out.data.0.add(row + (strip.j0 + j) * sj + pj) = x;
-                        }
-                    }
-                }
             }
         }
     }

@@ -121,9 +121,9 @@ impl<'a, T: Real> Plan<'a, T> {
         let blocks = c.max(1).div_ceil(block);
         let block = c.div_ceil(blocks);
         let (rows, width) = strip_size(&axes[0], &axes[1], block, COPY_ELEMENTS, 1);
-        let layout = Layout::new(&axes[0], &axes[1], rows, width);
+        let layout = Layout::new(&axes[0], &axes[1], rows, width, block);
         let strips = cut(p.oh, p.ow, rows, width);
-        let unit = block * layout.channel_len();
+        let unit = layout.len();
         let batch = if strips.len() > 1 {
             1
         } else {
@@ -133,7 +133,7 @@ impl<'a, T: Real> Plan<'a, T> {
         };
         let batches = p.n.div_ceil(batch);
         let per_chunk = batches.div_ceil(TASKS.div_ceil(p.groups * blocks).min(batches));
-        let mut taps = layout.taps(block);
+        let mut taps = layout.taps();
         taps.push(batch * unit);
         Plan {
             p,
@@ -166,7 +166,7 @@ impl<'a, T: Real> Plan<'a, T> {
         let used = channels * self.area;
         // The last column is the bias; its place is the end of the row, behind any unused taps.
         let bias = self.bias && c0 == 0;
-        let image = self.block * self.layout.channel_len();
+        let image = self.layout.len();
         let longest = self.layout.rows * self.layout.width;
         let copy = Buffer::<T>::new(self.batch * image + longest + SLACK);
         let ones = self.batch * image;

@@ -38,10 +38,19 @@ pub(crate) struct Layout {
     tap_slot: Vec<usize>,
     /// Column taps.
     columns: usize,
+    /// Channels that there is room for.
+    channels: usize,
 }
 
 impl Layout {
-    pub fn new(rows_axis: &Axis, cols_axis: &Axis, rows: usize, width: usize) -> Self {
+    /// A layout for strips of `rows` x `width` outputs and up to `channels` channels.
+    pub fn new(
+        rows_axis: &Axis,
+        cols_axis: &Axis,
+        rows: usize,
+        width: usize,
+        channels: usize,
+    ) -> Self {
         let step = rows_axis.step as isize;
         let low = rows_axis.taps.iter().copied().min().unwrap_or(0);
         let (mut classes, mut slots) = (Vec::<Class>::new(), 0);
@@ -70,22 +79,31 @@ impl Layout {
             classes,
             tap_slot,
             columns: cols_axis.taps.len(),
+            channels,
         }
     }
 
-    /// Elements of one channel.
-    pub fn channel_len(&self) -> usize {
-        self.columns * self.slots * self.width
+    /// Elements of all runs: (column tap, channel, slot, column).
+    pub fn len(&self) -> usize {
+        self.columns * self.channels * self.slots * self.width
     }
 
-    /// Where the run of each tap starts, taps in the order (channel, row, column) of a weight.
-    pub fn taps(&self, channels: usize) -> Vec<usize> {
-        let mut taps = Vec::with_capacity(channels * self.tap_slot.len() * self.columns);
-        for c in 0..channels {
-            for &slot in &self.tap_slot {
-                for q in 0..self.columns {
-                    taps.push(c * self.channel_len() + (q * self.slots + slot) * self.width);
-                }
+    /// Where the rows of a (column tap, channel) begin.
+    fn start(&self, q: usize, c: usize) -> usize {
+        (q * self.channels + c) * self.slots * self.width
+    }
+
+    /// Where the run of a tap begins.
+    pub fn tap(&self, c: usize, p: usize, q: usize) -> usize {
+        self.start(q, c) + self.tap_slot[p] * self.width
+    }
+
+    /// The same for all taps in the order (channel, row, column) of a weight.
+    pub fn taps(&self) -> Vec<usize> {
+        let mut taps = Vec::with_capacity(self.channels * self.tap_slot.len() * self.columns);
+        for c in 0..self.channels {
+            for p in 0..self.tap_slot.len() {
+                taps.extend((0..self.columns).map(|q| self.tap(c, p, q)));
             }
         }
         taps
@@ -94,6 +112,9 @@ impl Layout {
 
 /// Elements behind a copy that may be written (whole vectors are stored) or read (whole tiles).
 pub(crate) const SLACK: usize = 128;
+
+/// Elements before the runs that [`fold`] may read.
+pub(crate) const FRONT: usize = 64;
 
 /// A rectangle of outputs: rows from `i0`, columns from `j0`.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +148,56 @@ pub(crate) fn cut(oh: usize, ow: usize, rows: usize, width: usize) -> Vec<Strip>
     strips
 }
 
+/// Calls `f(channel, rows)` for all rows of a strip, class by class, in the order of the runs; `rows.src` counts from the
+/// channel's plane. (Column taps are the outer loop: two of them that touch the same pixels should be far apart, or loads
+/// wait for stores that they overlap.)
+#[inline(always)]
+fn for_rows(
+    layout: &Layout,
+    [ra, ca]: [&Axis; 2],
+    strip: Strip,
+    channels: usize,
+    mut f: impl FnMut(usize, Rows),
+) {
+    let (step, cols) = (ca.step as isize, strip.cols);
+    let (row_step, width) = (ra.step as isize, ca.src as isize);
+    for (q, &tap) in ca.taps.iter().enumerate() {
+        for c in 0..channels {
+            // Column j of the strip meets source column j * step + start: the padding lies outside low..high.
+            let start = strip.j0 as isize * step + tap;
+            let reach = |limit: isize| {
+                let n = (limit - start + step - 1).div_euclid(step);
+                n.clamp(0, cols as isize) as usize
+            };
+            let (low, high) = (reach(0), reach(width));
+            for class in &layout.classes {
+                let count = (strip.rows + class.extra) as isize;
+                // Rows `above .. below` of the class are inside the source.
+                let first = strip.i0 as isize * row_step + class.first;
+                let inside = |limit: isize| {
+                    let n = (limit - first + row_step - 1).div_euclid(row_step);
+                    n.clamp(0, count)
+                };
+                let (above, below) = (inside(0), inside(ra.src as isize));
+                let rows = Rows {
+                    run: layout.start(q, c) + class.slot * layout.width,
+                    pitch: layout.width,
+                    src: (first + above * row_step) * width + start,
+                    src_pitch: ra.step * ca.src,
+                    above: above as usize,
+                    count: (below - above) as usize,
+                    below: (count - below) as usize,
+                    cols,
+                    low,
+                    high,
+                    step: ca.step,
+                };
+                f(c, rows);
+            }
+        }
+    }
+}
+
 struct Fill<'a, T> {
     layout: &'a Layout,
     axes: [&'a Axis; 2],
@@ -139,7 +210,7 @@ struct Fill<'a, T> {
 /// Copies what `strip` reads of the planes (one per channel, dense) to `out`.
 ///
 /// # Safety
-/// `out` has room for `channels * channel_len() + SLACK` elements that nobody else uses.
+/// `out` has room for `layout.len() + SLACK` elements that nobody else uses, and `channels` is not above the layout's.
 pub(crate) unsafe fn fill<T: Real>(
     isa: Isa,
     layout: &Layout,
@@ -149,6 +220,7 @@ pub(crate) unsafe fn fill<T: Real>(
     planes: &[T],
     out: *mut T,
 ) {
+    assert!(planes.len() >= channels * axes[0].src * axes[1].src);
     let body = Fill {
         layout,
         axes,
@@ -164,83 +236,254 @@ impl<T: Real> Kernel<T> for Fill<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let Fill {
-            layout,
-            axes: [ra, ca],
-            strip,
-            channels,
-            planes,
-            out,
-        } = self;
-        let plane = ra.src * ca.src;
-        if plane == 0 {
-            // Nothing but padding.
-            // SAFETY: the room is the caller's promise.
-            unsafe { core::ptr::write_bytes(out, 0, channels * layout.channel_len()) };
+        let plane = self.axes[0].src * self.axes[1].src;
+        for_rows(
+            self.layout,
+            self.axes,
+            self.strip,
+            self.channels,
+            |c, rows| {
+                let src = self.planes.as_ptr().wrapping_add(c * plane);
+                // SAFETY: slots lie inside the channel, and a vector that runs over the end of its row only touches rows
+                // that are written later, or the slack. What is read is inside its row of the source.
+                unsafe { rows.fill::<S>(src, self.out) };
+            },
+        );
+    }
+}
+
+struct Fold<'a, T> {
+    layout: &'a Layout,
+    axes: [&'a Axis; 2],
+    strip: Strip,
+    channels: usize,
+    runs: *const T,
+    planes: &'a mut [T],
+}
+
+/// The adjoint of [`fill`]: adds every element of the runs to the pixel that it would have been copied from.
+///
+/// # Safety
+/// `runs` holds `layout.len()` elements, FRONT before and SLACK behind them may be read, and `channels` is not above the
+/// layout's.
+pub(crate) unsafe fn fold<T: Real>(
+    isa: Isa,
+    layout: &Layout,
+    axes: [&Axis; 2],
+    strip: Strip,
+    channels: usize,
+    runs: *const T,
+    planes: &mut [T],
+) {
+    assert!(planes.len() >= channels * axes[0].src * axes[1].src);
+    let body = Fold {
+        layout,
+        axes,
+        strip,
+        channels,
+        runs,
+        planes,
+    };
+    dispatch_on(isa, body);
+}
+
+impl<T: Real> Kernel<T> for Fold<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let plane = self.axes[0].src * self.axes[1].src;
+        let (planes, runs) = (self.planes.as_mut_ptr(), self.runs);
+        if self.axes[1].step > 1 {
+            for_rows(
+                self.layout,
+                self.axes,
+                self.strip,
+                self.channels,
+                |c, rows| {
+                    // SAFETY: as for fill, with reading and writing exchanged.
+                    unsafe { rows.add_to(runs, planes.wrapping_add(c * plane)) };
+                },
+            );
             return;
         }
-        let (step, cols) = (ca.step as isize, strip.cols);
-        for (c, plane) in planes.chunks_exact(plane).enumerate() {
-            for (q, &tap) in ca.taps.iter().enumerate() {
-                // Column j of the strip reads source column j * step + start: the padding lies outside low..high.
-                let start = strip.j0 as isize * step + tap;
-                let reach = |limit: isize| {
-                    let n = (limit - start + step - 1).div_euclid(step);
-                    n.clamp(0, cols as isize) as usize
-                };
-                let (low, high) = (reach(0), reach(ca.src as isize));
-                for class in &layout.classes {
-                    for t in 0..strip.rows + class.extra {
-                        let row = (strip.i0 + t) as isize * ra.step as isize + class.first;
-                        let slot = q * layout.slots + class.slot + t;
-                        // SAFETY: slots lie inside the channel, and a vector that runs over the end of its row only
-                        // touches rows that are written later, or the slack. Source columns are inside their row.
-                        unsafe {
-                            let dst = out.add(c * layout.channel_len() + slot * layout.width);
-                            if row < 0 || row >= ra.src as isize {
-                                for j in (0..cols).step_by(S::LANES) {
-                                    S::store(dst.add(j), S::zero());
+        for c in 0..self.channels {
+            // SAFETY: the planes and the runs hold what fold's promise and assertion say.
+            unsafe { self.channel::<S>(c, planes.wrapping_add(c * plane)) };
+        }
+    }
+}
+
+impl<T: Real> Fold<'_, T> {
+    /// One channel, columns at stride 1. A pixel's sum over the column taps is made in a register: adding the runs to memory
+    /// one after the other would have every load wait for a store that it half overlaps.
+    #[inline(always)]
+    unsafe fn channel<S: Simd<T = T>>(&self, c: usize, plane: *mut T) {
+        let (layout, strip) = (self.layout, self.strip);
+        let [ra, ca] = self.axes;
+        let cols = strip.cols as isize;
+        let start = |tap: isize| strip.j0 as isize + tap;
+        let taps = || ca.taps.iter().map(|&tap| start(tap));
+        // Pixels that some tap reaches.
+        let left = taps().min().unwrap_or(0).max(0) as usize;
+        let right = (taps().max().unwrap_or(0) + cols).clamp(0, ca.src as isize) as usize;
+        for class in &layout.classes {
+            for t in 0..strip.rows + class.extra {
+                let row = (strip.i0 + t) as isize * ra.step as isize + class.first;
+                if row < 0 || row >= ra.src as isize {
+                    continue;
+                }
+                let run = layout.start(0, c) + (class.slot + t) * layout.width;
+                let next = layout.start(1, 0);
+                // SAFETY: pixels left .. right are inside the row. A vector of a run may reach beyond its row by less
+                // than LANES on either side (FRONT and SLACK elements are there), and those lanes are put to 0.
+                unsafe {
+                    let dst = plane.add(row as usize * ca.src);
+                    let mut x = left;
+                    while x < right {
+                        let n = S::LANES.min(right - x);
+                        let mut sum = S::load_n(dst.add(x), n);
+                        let mut run = self.runs.add(run);
+                        for &tap in &ca.taps {
+                            let j = x as isize - start(tap);
+                            let low = (-j).clamp(0, S::LANES as isize) as usize;
+                            let high = (cols - j).clamp(0, S::LANES as isize) as usize;
+                            if low < high {
+                                let mut v = S::load(run.offset(j));
+                                if high - low < S::LANES {
+                                    let inside = S::mask_and(
+                                        S::mask_first(high),
+                                        S::mask_not(S::mask_first(low)),
+                                    );
+                                    v = S::select(inside, v, S::zero());
                                 }
-                                continue;
+                                sum = S::add(sum, v);
                             }
-                            for j in (0..low).step_by(S::LANES) {
-                                S::store(dst.add(j), S::zero());
-                            }
-                            let src = plane.as_ptr().add(row as usize * ca.src);
-                            let src = src.wrapping_offset(start);
-                            if step == 1 {
-                                for j in (low..cols).step_by(S::LANES) {
-                                    let n = high.saturating_sub(j).min(S::LANES);
-                                    let x = if n == S::LANES {
-                                        S::load(src.wrapping_add(j))
-                                    } else {
-                                        S::load_n(src.wrapping_add(j), n)
-                                    };
-                                    S::store(dst.add(j), x);
-                                }
-                            } else {
-                                let mut j = low;
-                                if step == 2 {
-                                    // Every other column: two vectors in, their even lanes out.
-                                    while j + S::LANES < high {
-                                        let at = src.wrapping_offset(2 * j as isize);
-                                        let (a, b) = (S::load(at), S::load(at.add(S::LANES)));
-                                        S::store(dst.add(j), S::deinterleave(a, b).0);
-                                        j += S::LANES;
-                                    }
-                                }
-                                while j < high {
-                                    *dst.add(j) = *src.wrapping_offset(j as isize * step);
-                                    j += 1;
-                                }
-                                for j in (high.max(low)..cols).step_by(S::LANES) {
-                                    S::store(dst.add(j), S::zero());
-                                }
-                            }
+                            run = run.wrapping_add(next);
                         }
+                        S::store_n(dst.add(x), sum, n);
+                        x += S::LANES;
                     }
                 }
             }
         }
+    }
+}
+
+/// Rows of one class: `above` rows of padding, `count` rows that read the source, `below` rows of padding.
+struct Rows {
+    /// Where the first row begins in the runs, and the distance to the next.
+    run: usize,
+    pitch: usize,
+    /// Where column 0 of the first row inside would be in the plane, and the distance to the next.
+    src: isize,
+    src_pitch: usize,
+    above: usize,
+    count: usize,
+    below: usize,
+    cols: usize,
+    /// Columns `low .. high` read the source.
+    low: usize,
+    high: usize,
+    step: usize,
+}
+
+impl Rows {
+    /// # Safety
+    /// The rows in `runs` may be written, LANES elements past their end too; what `low .. high` names may be read.
+    #[inline(always)]
+    unsafe fn fill<S: Simd>(&self, plane: *const S::T, runs: *mut S::T) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (cols, low, high) = (self.cols, self.low, self.high);
+            let mut dst = self.zeros::<S>(runs.wrapping_add(self.run), self.above);
+            // Wrapping: without columns inside, this is formed but not read.
+            let mut src = plane.wrapping_offset(self.src);
+            if self.step == 1 && cols <= S::LANES && low < high {
+                // Short rows, the case where the overhead would show: one vector, or two that overlap.
+                let n = high - low;
+                for _ in 0..self.count {
+                    if low > 0 {
+                        S::store(dst, S::zero());
+                    }
+                    S::store(dst.add(low), S::load_n(src.wrapping_add(low), n));
+                    dst = dst.wrapping_add(self.pitch);
+                    src = src.wrapping_add(self.src_pitch);
+                }
+            } else {
+                for _ in 0..self.count {
+                    for j in (0..low).step_by(S::LANES) {
+                        S::store(dst.add(j), S::zero());
+                    }
+                    let mut j = low;
+                    if self.step == 1 {
+                        while j + S::LANES <= high {
+                            S::store(dst.add(j), S::load(src.wrapping_add(j)));
+                            j += S::LANES;
+                        }
+                        if j < high {
+                            S::store(dst.add(j), S::load_n(src.wrapping_add(j), high - j));
+                            j += S::LANES;
+                        }
+                    } else {
+                        if self.step == 2 {
+                            // Every other column: two vectors in, their even lanes out.
+                            while j + S::LANES < high {
+                                let at = src.wrapping_add(2 * j);
+                                let (a, b) = (S::load(at), S::load(at.add(S::LANES)));
+                                S::store(dst.add(j), S::deinterleave(a, b).0);
+                                j += S::LANES;
+                            }
+                        }
+                        while j < high {
+                            *dst.add(j) = *src.wrapping_add(j * self.step);
+                            j += 1;
+                        }
+                    }
+                    while j < cols {
+                        S::store(dst.add(j), S::zero());
+                        j += S::LANES;
+                    }
+                    dst = dst.wrapping_add(self.pitch);
+                    src = src.wrapping_add(self.src_pitch);
+                }
+            }
+            self.zeros::<S>(dst, self.below);
+        }
+    }
+
+    /// Adds the rows of the runs to the pixels that they come from.
+    ///
+    /// # Safety
+    /// The rows of the runs may be read; what `low .. high` names may be read and written.
+    #[inline(always)]
+    unsafe fn add_to<T: Real>(&self, runs: *const T, plane: *mut T) {
+        let mut run = runs.wrapping_add(self.run + self.above * self.pitch);
+        let mut dst = plane.wrapping_offset(self.src);
+        for _ in 0..self.count {
+            for j in self.low..self.high {
+                // SAFETY: the caller's promise.
+                unsafe { *dst.wrapping_add(j * self.step) += *run.add(j) };
+            }
+            run = run.wrapping_add(self.pitch);
+            dst = dst.wrapping_add(self.src_pitch);
+        }
+    }
+
+    /// Rows of padding; returns the row behind them.
+    #[inline(always)]
+    unsafe fn zeros<S: Simd>(&self, dst: *mut S::T, rows: usize) -> *mut S::T {
+        // Rows lie one after the other; in the last one only `cols` elements belong to us.
+        let len = if rows == 0 {
+            0
+        } else {
+            (rows - 1) * self.pitch + self.cols
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            for j in (0..len).step_by(S::LANES) {
+                S::store(dst.add(j), S::zero());
+            }
+        }
+        dst.wrapping_add(rows * self.pitch)
     }
 }

@@ -1,9 +1,9 @@
 //! 2-D convolution (cross-correlation, as every framework calls it) on dense NCHW; 1-D uses h = kh = 1.
 //!
 //! All three passes run on `expand`: copies of the source, one per kernel column, in which every tap of the kernel is one
-//! unbroken run of pixels. `correlate` multiplies weights with such runs (the forward pass, and the input gradient, which
-//! is a correlation of dy with the transposed weights, one per stride phase); `dw` takes inner products of them with dy.
-//! No im2col matrix exists. What is summed in which order depends on the geometry alone.
+//! unbroken run of pixels. `correlate` multiplies weights with such runs (the forward pass); `dx` goes the other way, from
+//! weights and dy into the runs and from those back into the image; `dw` takes inner products of runs with dy. No im2col
+//! matrix exists, and what is summed in which order depends on the geometry alone.
 mod correlate;
 mod dw;
 mod dx;
@@ -14,7 +14,7 @@ mod tests;
 use crate::element::Real;
 use crate::gemm::Activation;
 use crate::parallel::SharedMut;
-use correlate::{Correlate, Target};
+use correlate::Correlate;
 use expand::Axis;
 
 /// Geometry. `y (n, o, oh, ow)`, `x (n, c, h, w)`, `w (o, c / groups, kh, kw)`;
@@ -130,13 +130,7 @@ pub fn conv2d<T: Real>(
         weights: w,
         bias,
         act,
-        out: Target {
-            data: SharedMut(y.as_mut_ptr()),
-            h: p.oh,
-            w: p.ow,
-            step: [1, 1],
-            start: [0, 0],
-        },
+        out: SharedMut(y.as_mut_ptr()),
     };
     correlate.run();
 }

@@ -19,9 +19,11 @@ pub(crate) struct Tile<T> {
     pub b: *const T,
     pub b_ks: isize,
     pub taps: *const usize,
-    /// Row i of C begins at `c + i * ldc`.
+    /// Row i of C begins at `c + i * ldc`, or at `c + c_rows[i]` unless that is null; rows may then overlap, as they are
+    /// finished one after the other.
     pub c: *mut T,
     pub ldc: usize,
+    pub c_rows: *const usize,
     pub cols: usize,
     /// Add to C instead of overwriting it.
     pub load_c: bool,
@@ -51,7 +53,7 @@ unsafe fn finish<S: Simd, const FULL: bool>(
 ) {
     // SAFETY: the caller's promise; only the tile's row and the n columns are touched.
     unsafe {
-        let at = row * t.ldc + column;
+        let at = row_start(t, row) + column;
         let mut x = acc;
         if t.load_c {
             x = S::add(load::<S, FULL>(t.c.add(at), n), x);
@@ -73,6 +75,17 @@ unsafe fn finish<S: Simd, const FULL: bool>(
     }
 }
 
+/// Where a row of C begins.
+#[inline(always)]
+unsafe fn row_start<T>(t: &Tile<T>, row: usize) -> usize {
+    if t.c_rows.is_null() {
+        row * t.ldc
+    } else {
+        // SAFETY: the table has an entry per row.
+        unsafe { *t.c_rows.add(row) }
+    }
+}
+
 #[inline(always)]
 unsafe fn load<S: Simd, const FULL: bool>(p: *const S::T, n: usize) -> S::V {
     // SAFETY: the caller's promise.
@@ -89,6 +102,19 @@ unsafe fn store<S: Simd, const FULL: bool>(p: *mut S::T, n: usize, x: S::V) {
             S::store_n(p, x, n)
         }
     }
+}
+
+/// The body for rows 0 .. MR, at most 8, with a constant row number.
+macro_rules! each_row {
+    ($mr:expr, |$i:ident| $body:block) => {
+        each_row!(@ $mr, $i, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $mr:expr, $i:ident, $body:block, $($row:literal)*) => {
+        $(if $row < $mr {
+            let $i: usize = $row;
+            $body
+        })*
+    };
 }
 
 /// # Safety
@@ -122,11 +148,34 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: bool>(t: 
             ka += t.a_ks;
             kb += t.b_ks;
         }
+        let full = t.cols == NV * S::LANES;
+        if full && t.bias.is_null() && t.row_bias.is_null() && t.pre.is_null() && !t.relu {
+            // The usual end, from register to memory. Unrolled by hand: see below for what a loop would do.
+            if t.load_c {
+                each_row!(MR, |i| {
+                    let c = t.c.add(row_start(t, i));
+                    for v in 0..NV {
+                        let at = c.add(v * S::LANES);
+                        S::store(at, S::add(S::load(at), acc[i][v]));
+                    }
+                });
+            } else {
+                each_row!(MR, |i| {
+                    let c = t.c.add(row_start(t, i));
+                    for v in 0..NV {
+                        S::store(c.add(v * S::LANES), acc[i][v]);
+                    }
+                });
+            }
+            return;
+        }
         // The accumulators leave the registers here, once. Indexing them with a loop counter would keep them in memory
-        // throughout, the hot loop included: without the black box the compiler does that.
+        // throughout, the hot loop included: without the black box the compiler does that. The arguments are copied
+        // so that stores to C cannot be taken for changes of them.
         let copy = acc;
         let acc = core::hint::black_box(&copy);
-        if t.cols == NV * S::LANES {
+        let t = &Tile { ..*t };
+        if full {
             for i in 0..MR {
                 for v in 0..NV {
                     finish::<S, true>(t, i, v * S::LANES, S::LANES, acc[i][v]);

@@ -15,6 +15,7 @@ mod tests;
 
 use crate::element::Real;
 pub(crate) use act::apply as apply_activation;
+pub(crate) use plan::k_blocks;
 use plan::{Plan, cost, execute, threads_for};
 
 /// A matrix: element (i, j) is `data[offset + i * rs + j * cs]`; strides may be 0 or negative.

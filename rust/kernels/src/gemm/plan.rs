@@ -282,6 +282,7 @@ impl<'a, T: Real> Plan<'a, T> {
             // Wrapping: a pointer is only formed here; the kernel goes no further than `cols`.
             c: self.c.0.wrapping_add(at),
             ldc: self.n,
+            c_rows: core::ptr::null(),
             cols,
             load_c: k0 > 0 || self.accumulate,
             bias: match self.bias {
