@@ -15,7 +15,6 @@ PROFILE ?= fast
 PY      := $(VENV)/bin/python
 export PATH := $(PATH):$(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export PYTHONDONTWRITEBYTECODE :=
 
 # Whatever the extension module is compiled from.
 RUST_SOURCES := $(shell find rust -name target -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null) Cargo.toml Cargo.lock
@@ -61,10 +60,11 @@ test-python: $(BUILD_STAMP) ## pytest
 
 lint: lint-rust lint-python ## fmt, clippy, ruff, mypy, stubtest: warnings are errors
 
-lint-rust:
+# PYO3_PYTHON: the seam is checked against the interpreter that it is built for, not whatever python3 is.
+lint-rust: $(DEPS_STAMP)
 	@tools/preflight.sh
 	cargo fmt --all -- --check
-	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	PYO3_PYTHON="$(abspath $(PY))" cargo clippy --quiet --workspace --all-targets -- -D warnings
 
 lint-python: $(BUILD_STAMP)
 	$(PY) -m ruff check

@@ -194,7 +194,7 @@ fn buffer(
             high += reach
         }
     }
-    let empty = shape.iter().any(|&n| n == 0);
+    let empty = shape.contains(&0);
     let (low, len) = if empty {
         (0, 0)
     } else {

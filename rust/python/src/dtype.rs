@@ -105,13 +105,13 @@ pub(crate) fn parse(obj: &Bound<'_, PyAny>) -> PyResult<DType> {
             return Ok(d);
         }
     } else if let Ok(t) = obj.cast::<PyType>() {
-        if t.is(&py.get_type::<PyFloat>()) {
+        if t.is(py.get_type::<PyFloat>()) {
             return Ok(DType::F32);
         }
-        if t.is(&py.get_type::<PyInt>()) {
+        if t.is(py.get_type::<PyInt>()) {
             return Ok(DType::I64);
         }
-        if t.is(&py.get_type::<PyBool>()) {
+        if t.is(py.get_type::<PyBool>()) {
             return Ok(DType::Bool);
         }
     }

@@ -24,6 +24,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add("InternalError", m.py().get_type::<seam::InternalError>())?;
     m.add_class::<tensor::PyTensor>()?;
+    m.add_class::<index::Rows>()?;
     dtype::register(m)?;
-    functions::register(m)
+    functions::register(m)?;
+    // pyo3 keeps a list of all names there; the public ones are chosen in python/corten/__init__.py.
+    m.dict().del_item("__all__")
 }

@@ -89,7 +89,7 @@ fn gelu(py: Python<'_>, x: Arg<'_>, approximate: &str) -> PyResult<PyTensor> {
 /// >>> ct.softmax(ct.zeros((1, 4)))
 /// tensor([[0.25, 0.25, 0.25, 0.25]])
 #[pyfunction]
-#[pyo3(signature = (x, axis = -1))]
+#[pyo3(signature = (x, axis = -1), text_signature = "(x, axis=-1)")]
 fn softmax(py: Python<'_>, x: Arg<'_>, axis: isize) -> PyResult<PyTensor> {
     run(py, x.0.numel(), || ops::softmax(x.0, axis)).map(PyTensor::new)
 }
@@ -100,7 +100,7 @@ fn softmax(py: Python<'_>, x: Arg<'_>, axis: isize) -> PyResult<PyTensor> {
 /// >>> ct.log_softmax(ct.tensor([0.0, 1000.0]))
 /// tensor([-1000.,     0.])
 #[pyfunction]
-#[pyo3(signature = (x, axis = -1))]
+#[pyo3(signature = (x, axis = -1), text_signature = "(x, axis=-1)")]
 fn log_softmax(py: Python<'_>, x: Arg<'_>, axis: isize) -> PyResult<PyTensor> {
     run(py, x.0.numel(), || ops::log_softmax(x.0, axis)).map(PyTensor::new)
 }

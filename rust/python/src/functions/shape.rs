@@ -95,7 +95,7 @@ fn broadcast_to(py: Python<'_>, x: Arg<'_>, shape: ShapeArg) -> PyResult<PyTenso
 /// >>> ct.flatten(ct.zeros((2, 3, 4)), start_axis=1).shape
 /// (2, 12)
 #[pyfunction]
-#[pyo3(signature = (x, start_axis = 0, end_axis = -1))]
+#[pyo3(signature = (x, start_axis = 0, end_axis = -1), text_signature = "(x, start_axis=0, end_axis=-1)")]
 fn flatten(py: Python<'_>, x: Arg<'_>, start_axis: isize, end_axis: isize) -> PyResult<PyTensor> {
     run(py, x.0.numel(), || ops::flatten(x.0, start_axis, end_axis)).map(PyTensor::new)
 }
