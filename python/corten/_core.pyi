@@ -517,7 +517,7 @@ def adam_step(
 # -- for tests
 def op_names() -> list[str]: ...
 def gradcheck(
-    fn: Callable[..., Tensor],
+    fn: Callable[..., Tensor | Sequence[Tensor]],
     inputs: Sequence[Tensor],
     eps: float = 1e-6,
     rtol: float = 1e-5,

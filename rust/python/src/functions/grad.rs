@@ -1,10 +1,13 @@
 //! Gradients as functions, and the gradient checker.
 
+use corten_core::autograd::check::{Tolerance, gradcheck as gradcheck_core};
 use corten_core::autograd::{self, GradOptions};
+use corten_core::{Result, Tensor};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
-use crate::convert::{Args, MaybeArgs};
-use crate::seam::{LONG, run};
+use crate::convert::{Arg, Args, MaybeArgs};
+use crate::seam::{LONG, foreign, run};
 use crate::tensor::PyTensor;
 
 /// The gradients of `outputs` with respect to `inputs`, as a list; touches no `.grad`.
@@ -43,4 +46,45 @@ fn grad(
     Ok(grads.into_iter().map(|g| g.map(PyTensor::new)).collect())
 }
 
-functions!(grad);
+/// Checks the gradients of `fn(*inputs)` against central differences; True, or an exception that says where they differ.
+///
+/// `fn` takes and returns tensors; the inputs are float64 leaves that require grad.
+///
+/// >>> import corten as ct
+/// >>> from corten import _core
+/// >>> _core.gradcheck(lambda x: x * x, [ct.tensor([1.0, 2.0], dtype="float64", requires_grad=True)])
+/// True
+#[pyfunction]
+#[pyo3(signature = (r#fn, inputs, eps = 1e-6, rtol = 1e-5, atol = 1e-7))]
+fn gradcheck(
+    py: Python<'_>,
+    r#fn: Py<PyAny>,
+    inputs: Args,
+    eps: f64,
+    rtol: f64,
+    atol: f64,
+) -> PyResult<bool> {
+    // `fn` may return one tensor or several.
+    let call = |xs: &[Tensor]| -> Result<Vec<Tensor>> {
+        Python::attach(|py| {
+            let args = PyTuple::new(
+                py,
+                xs.iter()
+                    .map(|x| Py::new(py, PyTensor::new(x.clone())))
+                    .collect::<PyResult<Vec<_>>>()?,
+            )?;
+            let result = r#fn.bind(py).call1(args)?;
+            match result.extract::<Arg<'_>>() {
+                Ok(y) => Ok(vec![y.0.clone()]),
+                Err(_) => Ok(result.extract::<Args>()?.0),
+            }
+        })
+        .map_err(foreign)
+    };
+    run(py, LONG, || {
+        gradcheck_core(&call, &inputs.0, Tolerance { eps, rtol, atol })
+    })?;
+    Ok(true)
+}
+
+functions!(grad, gradcheck);
