@@ -403,18 +403,26 @@ mod tests {
             run(&[p.clone(), p.clone()], &[g.clone(), g.clone()]),
             "[sgd_step] the same tensor is given twice (a shared parameter must be listed once)"
         );
-        assert_eq!(run(&[p.clone()], &[]), "[sgd_step] 1 params but 0 grads");
+        assert_eq!(
+            run(core::slice::from_ref(&p), &[]),
+            "[sgd_step] 1 params but 0 grads"
+        );
         assert_eq!(
             run(&[g.clone(), p.clone()], &[p.clone(), short]),
             "[sgd_step] parameter 1 is (2,) but grads[1] is (1,)"
         );
         let single = Tensor::from_slice_on(&[1f32, 1.0], &[2], DType::F32, device).unwrap();
         assert_eq!(
-            run(&[p.clone()], &[single]),
+            run(core::slice::from_ref(&p), &[single]),
             "[sgd_step] parameter 0 is float64 but grads[0] is float32"
         );
         assert_eq!(
-            message(sgd_step(&[p.clone()], &[g.clone()], None, &SGD)),
+            message(sgd_step(
+                core::slice::from_ref(&p),
+                core::slice::from_ref(&g),
+                None,
+                &SGD
+            )),
             "[sgd_step] momentum=0.9 needs momentum_buffers"
         );
         let zero = Adam { step: 0, ..ADAM };

@@ -403,7 +403,7 @@ mod tests {
             let t = Tensor::from_slice_on(&[0f32, 0.0, 1.0], &[3], DType::F32, device).unwrap();
             x.set_requires_grad(true).unwrap();
             let loss = binary_cross_entropy_with_logits(&x, &t, Reduction::Sum).unwrap();
-            assert!((to_f64(&loss)[0] - 1000.693_147).abs() < 1e-3);
+            assert!((to_f64(&loss)[0] - 1_000.693_147).abs() < 1e-3);
             loss.backward(None, false, false).unwrap();
             assert_eq!(to_f64(&x.grad().unwrap()), [1.0, 0.0, -0.5]);
         }
