@@ -87,17 +87,18 @@ pub(crate) fn convert(
         return seam::run(py, t.numel(), || corten_core::ops::astype(&t, wanted));
     }
     if copy == Copy::Always && shared {
-        return seam::run(py, t.numel(), || duplicate(&t));
+        return seam::run(py, t.numel(), || duplicate(&t, t.shape()));
     }
     Ok(t)
 }
 
-/// A private copy: shares nothing with `t`, not even until the next write (foreign memory may change under us).
-fn duplicate(t: &Tensor) -> corten_core::Result<Tensor> {
+/// A private copy of the same elements: shares nothing with `t`, not even until the next write (foreign memory may change
+/// under us).
+fn duplicate(t: &Tensor, shape: &[usize]) -> corten_core::Result<Tensor> {
     let value = t.value();
     with_element!(t.dtype(), T => match value.dense::<T>() {
-        Some(s) => Tensor::from_slice_on(s, t.shape(), t.dtype(), t.device()),
-        None => Tensor::from_slice_on(&value.to_vec::<T>(), t.shape(), t.dtype(), t.device()),
+        Some(s) => Tensor::from_slice_on(s, shape, t.dtype(), t.device()),
+        None => Tensor::from_slice_on(&value.to_vec::<T>(), shape, t.dtype(), t.device()),
     })
 }
 
@@ -151,8 +152,16 @@ fn buffer(
     if view.getattr("ndim")?.extract::<usize>()? == 0 {
         let one = numpy(py)?.call_method1("reshape", (obj, (1,)))?;
         let (t, shared) = buffer(&one, &PyMemoryView::from(&one)?, copy)?;
-        let t = seam::run(py, 0, || corten_core::ops::reshape(&t, &[]))?;
-        return Ok((t, shared));
+        // A reshaped tensor is a view, which takes no `t[()] = v`: only where sharing was insisted on.
+        let view = shared && copy == Copy::Never;
+        let t = seam::run(py, 0, || {
+            if view {
+                corten_core::ops::reshape(&t, &[])
+            } else {
+                duplicate(&t, &[])
+            }
+        })?;
+        return Ok((t, view));
     }
     let buf = PyUntypedBuffer::get(view.as_any())?;
     let size = buf.item_size();
