@@ -25,7 +25,7 @@ class _Numbered(Module):
     """Modules under the names "0", "1", ..."""
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return sum(isinstance(value, Module) for value in self.__dict__.values())
 
     def __iter__(self) -> Iterator[Module]:
         return iter([value for value in self.__dict__.values() if isinstance(value, Module)])
@@ -114,18 +114,17 @@ class Sequential(_Numbered):
 
     def forward(self, x: Any) -> Any:
         """Pass `x` through the modules in order."""
-        modules = list(self)
-        i = 0
-        while i < len(modules):
-            module = modules[i]
+        modules = [value for value in self.__dict__.values() if isinstance(value, Module)]
+        last = len(modules) - 1
+        fused = False
+        for i, module in enumerate(modules):
+            if fused:  # this ReLU ran with the layer before it
+                fused = False
+                continue
             # Exact types only: a subclass may compute something else.
-            fusible = (type(module) is Linear or type(module) is Conv2d) and i + 1 < len(modules)
-            if fusible and type(modules[i + 1]) is ReLU:
-                x = module.forward(x, activation="relu")
-                i += 2
-            else:
-                x = module(x)
-                i += 1
+            kind = type(module)
+            fused = (kind is Linear or kind is Conv2d) and i < last and type(modules[i + 1]) is ReLU
+            x = module.forward(x, activation="relu") if fused else module(x)
         return x
 
 
