@@ -111,6 +111,8 @@ impl Pool2d {
 struct Columns {
     /// Per output column: the first tap inside the input, and how many are.
     taps: Vec<(usize, usize)>,
+    /// Per output column: [`Pool2d::padded_taps`].
+    padded: Vec<usize>,
     /// Per tap column: [`Pool2d::inside`].
     inside: Vec<Range<usize>>,
 }
@@ -119,6 +121,7 @@ impl Columns {
     fn new(p: &Pool2d) -> Self {
         Columns {
             taps: (0..p.ow).map(|j| p.taps(1, j)).collect(),
+            padded: (0..p.ow).map(|j| p.padded_taps(1, j)).collect(),
             inside: (0..p.kernel[1]).map(|kw| p.inside(1, kw)).collect(),
         }
     }
@@ -542,16 +545,16 @@ impl<T: Real> Kernel<T> for Avg2x2Backward<'_, T> {
     }
 }
 
-/// What the sum over a window with `rows` x `columns` taps inside the input is divided by; 1 for a window wholly in
-/// the padding.
+/// What the sum over the window of output column `j` is divided by: the taps in it, in a row of windows that has
+/// `rows` rows of them; with or without those in the padding. 1 for a window wholly in the padding.
 #[inline(always)]
-fn divisor<T: Real>(p: &Pool2d, count_include_pad: bool, rows: usize, columns: usize) -> T {
-    let count = if count_include_pad {
-        p.kernel[0] * p.kernel[1]
+fn divisor<T: Real>(columns: &Columns, count_include_pad: bool, rows: usize, j: usize) -> T {
+    let taps = if count_include_pad {
+        columns.padded[j]
     } else {
-        (rows * columns).max(1)
+        columns.taps[j].1
     };
-    T::from_f64(count as f64)
+    T::from_f64((rows * taps).max(1) as f64)
 }
 
 struct Avg<'a, T>(&'a Pool2d, &'a Columns, bool, &'a [T], &'a mut [T]);
@@ -564,12 +567,17 @@ impl<T: Real> Kernel<T> for Avg<'_, T> {
             let (plane, i) = (row / p.oh, row % p.oh);
             let x = &x[plane * p.h * p.w..][..p.h * p.w];
             let (first, count) = p.taps(0, i);
+            let rows = if count_include_pad {
+                p.padded_taps(0, i)
+            } else {
+                count
+            };
             let mut j = 0;
             while j < p.ow {
                 let n = (p.ow - j).min(S::LANES);
                 let mut by = [T::ONE; 16];
                 for (l, by) in by[..n].iter_mut().enumerate() {
-                    *by = divisor::<T>(p, count_include_pad, count, columns.taps[j + l].1);
+                    *by = divisor::<T>(columns, count_include_pad, rows, j + l);
                 }
                 // SAFETY: run by dispatch; rows first .. first + count lie in the plane, j + n <= ow outputs.
                 unsafe {
@@ -603,8 +611,13 @@ impl<T: Real> Kernel<T> for AvgBackward<'_, T> {
             let (plane, i) = (row / p.oh, row % p.oh);
             let dx = &mut dx[plane * p.h * p.w..][..p.h * p.w];
             let (first, count) = p.taps(0, i);
+            let rows = if count_include_pad {
+                p.padded_taps(0, i)
+            } else {
+                count
+            };
             for j in 0..p.ow {
-                g[j] = dy[j] / divisor::<T>(p, count_include_pad, count, columns.taps[j].1);
+                g[j] = dy[j] / divisor::<T>(columns, count_include_pad, rows, j);
             }
             for kh in first..first + count {
                 let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
