@@ -148,7 +148,9 @@ def test_batch_norm(ndim: int) -> None:
     np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(out(layer.running_mean), before)
     assert layer.num_batches_tracked.item() == 1
+    layer.running_mean.assign_(ct.full((3,), float("nan")))
     layer.reset_running_stats()
+    assert layer.running_mean.tolist() == [0.0] * 3
     assert layer.running_var.tolist() == [1.0] * 3
     assert layer.num_batches_tracked.item() == 0
 

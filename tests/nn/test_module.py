@@ -217,6 +217,7 @@ def test_requires_grad_and_zero_grad() -> None:
     net(ct.ones((3, 2))).sum().backward()
     assert net.weight.grad is not None
     assert net.weight.grad.tolist() == [[3.0, 3.0]]
+    net.weight.grad = ct.full((1, 2), float("nan"))  # zero times NaN would be NaN
     net.zero_grad(set_to_none=False)
     assert net.weight.grad is not None
     assert net.weight.grad.tolist() == [[0.0, 0.0]]

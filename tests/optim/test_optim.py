@@ -202,6 +202,7 @@ def test_zero_grad() -> None:
     params, steps = make()
     optimizer = optim.SGD(params)
     give(params, steps[0])
+    params[0].grad = ct.full(params[0].shape, float("nan"))  # zero times NaN would be NaN
     optimizer.zero_grad(set_to_none=False)
     assert all(p.grad is not None and not p.grad.numpy().any() for p in params)
     optimizer.zero_grad()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from ..functions import Tensor, asarray, dtype
+from ..functions import Tensor, asarray, dtype, zeros_like
 from .parameter import Parameter, is_parameter
 
 __all__ = ["LoadResult", "Module"]
@@ -274,7 +274,7 @@ class Module:
         """Drop the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""
         for parameter in self.parameters():
             if parameter.grad is not None:
-                parameter.grad = None if set_to_none else parameter.grad * 0
+                parameter.grad = None if set_to_none else zeros_like(parameter.grad)
 
     def apply(self, fn: Callable[[Module], object]) -> Self:
         """Call `fn` on every module below this one and on the module itself, children first. Returns the module.

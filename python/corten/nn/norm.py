@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..functions import Tensor, ones, zeros
+from ..functions import Tensor, ones, ones_like, zeros, zeros_like
 from . import functional as F
 from .module import Module
 from .parameter import Parameter
@@ -65,9 +65,9 @@ class _BatchNorm(Module):
     def reset_running_stats(self) -> None:
         """Forget the running statistics: mean 0, variance 1, no batches."""
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            self.running_mean.assign_(self.running_mean * 0)
-            self.running_var.assign_(ones(self.running_var.shape, dtype=self.running_var.dtype))
-            self.num_batches_tracked.assign_(self.num_batches_tracked * 0)
+            self.running_mean.assign_(zeros_like(self.running_mean))
+            self.running_var.assign_(ones_like(self.running_var))
+            self.num_batches_tracked.assign_(zeros_like(self.num_batches_tracked))
 
     def extra_repr(self) -> str:
         """What the layer was made with."""

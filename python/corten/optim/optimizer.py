@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..functions import Tensor, asarray, set_grad_enabled
+from ..functions import Tensor, asarray, set_grad_enabled, zeros_like
 
 __all__ = ["Optimizer", "ParamsLike"]
 
@@ -93,7 +93,7 @@ class Optimizer:
                 if set_to_none:
                     p.grad = None
                 elif p.grad is not None:
-                    p.grad = p.grad.detach() * 0
+                    p.grad = zeros_like(p.grad)
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Update every parameter that has a gradient; the others stay as they are.
