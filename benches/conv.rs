@@ -32,8 +32,11 @@ fn flops(c: &Conv) -> f64 {
     2.0 * (p.n * p.o * p.oh * p.ow * (p.c / p.groups) * c.kernel * c.kernel) as f64
 }
 
-/// The three passes of one case, by name.
-fn passes(c: &Conv) -> [(&'static str, Box<dyn FnMut()>); 3] {
+/// What it is called, and how to run it.
+type Pass = (&'static str, Box<dyn FnMut()>);
+
+/// The three passes of one case.
+fn passes(c: &Conv) -> [Pass; 3] {
     let p = geometry(c);
     let sizes = [
         p.n * p.c * p.h * p.w,

@@ -1,6 +1,5 @@
 use super::plan::k_blocks;
 use super::*;
-use crate::element::Number;
 use crate::parallel::with_forced_threads;
 use crate::reference::gemm as naive;
 use crate::simd::{available, with_isa};
