@@ -12,7 +12,7 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyMemoryView, PyRange, PyString, PyTuple};
+use pyo3::types::{PyFloat, PyList, PyMemoryView, PyRange, PyString, PyTuple};
 
 use crate::convert::{numpy, python_scalar, type_name};
 use crate::seam::{self, to_py};
@@ -40,6 +40,15 @@ pub(crate) fn is_numpy(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
     obj.is_instance(types.bind(py))
 }
 
+/// A Python number that is no NumPy scalar: numpy.float64 is a `float` too, but knows its dtype.
+fn plain_scalar(obj: &Bound<'_, PyAny>) -> PyResult<Option<Scalar>> {
+    if obj.is_exact_instance_of::<PyFloat>() || !obj.is_instance_of::<PyFloat>() || !is_numpy(obj)?
+    {
+        return python_scalar(obj);
+    }
+    Ok(None)
+}
+
 /// A tensor on the CPU from a tensor, an array, a buffer, a number or nested lists of these; without gradient.
 pub(crate) fn convert(
     obj: &Bound<'_, PyAny>,
@@ -49,7 +58,7 @@ pub(crate) fn convert(
     let py = obj.py();
     let (t, shared) = if let Ok(t) = obj.cast::<PyTensor>() {
         (t.get().tensor.detach(), true)
-    } else if let Some(s) = python_scalar(obj)? {
+    } else if let Some(s) = plain_scalar(obj)? {
         (
             seam::short(|| scalars(py, &[s], &[], dtype.unwrap_or(s.dtype())))?,
             false,
@@ -76,6 +85,11 @@ pub(crate) fn convert(
         };
         buffer(obj, &view, copy)?
     };
+    if copy == Copy::Never && !shared {
+        return Err(PyValueError::new_err(
+            "[asarray] numbers and lists have no memory to share, so a copy is needed (pass copy=None or True)",
+        ));
+    }
     let wanted = dtype.unwrap_or(t.dtype());
     if wanted != t.dtype() {
         if copy == Copy::Never {
@@ -348,7 +362,7 @@ impl Walk {
         } else if obj.cast::<PyRange>().is_ok() {
             let list = PyList::new(obj.py(), obj.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
             self.list(list.len(), depth, list.iter())
-        } else if let Some(s) = python_scalar(obj)? {
+        } else if let Some(s) = plain_scalar(obj)? {
             self.close(depth, &[])?;
             self.weak = Some(match (self.weak, s) {
                 (Some(w @ Scalar::Float(_)), _) => w,

@@ -176,3 +176,19 @@ pub(crate) fn to_list(py: Python<'_>, t: &Tensor) -> PyResult<Py<PyAny>> {
     }
     level(py, t.shape(), &mut data.iter())
 }
+
+#[pymethods]
+impl PyTensor {
+    unsafe fn __getbuffer__(
+        slf: &Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        // SAFETY: Python calls this with a buffer to fill.
+        unsafe { fill(slf, view, flags) }
+    }
+    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
+        // SAFETY: Python calls this once for each buffer that `__getbuffer__` filled.
+        unsafe { release(view) }
+    }
+}

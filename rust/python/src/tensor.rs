@@ -1,13 +1,11 @@
 //! The class `corten.Tensor`: attributes, gradients and data. Its operators are in `operators.rs`, indexing in `index.rs`,
 //! and the methods that are functions too in `functions/`.
 
-use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corten_core::{DType, Device, Scalar, Tensor, ops};
 use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
@@ -260,18 +258,6 @@ impl PyTensor {
     #[classattr]
     fn __array_priority__() -> f64 {
         1000.0
-    }
-    unsafe fn __getbuffer__(
-        slf: &Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
-        // SAFETY: Python calls this with a buffer to fill.
-        unsafe { export::fill(slf, view, flags) }
-    }
-    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
-        // SAFETY: Python calls this once for each buffer that `__getbuffer__` filled.
-        unsafe { export::release(view) }
     }
     /// The only element as a Python bool, int or float.
     ///

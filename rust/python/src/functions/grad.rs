@@ -64,8 +64,14 @@ fn gradcheck(
     rtol: f64,
     atol: f64,
 ) -> PyResult<bool> {
+    let required: Vec<bool> = inputs.0.iter().map(Tensor::requires_grad).collect();
     // `fn` may return one tensor or several.
     let call = |xs: &[Tensor]| -> Result<Vec<Tensor>> {
+        // Where differences are taken, copies of the inputs come without gradient; `fn` may itself ask for gradients.
+        let _recording = autograd::enable_grad();
+        for (x, &on) in xs.iter().zip(&required) {
+            x.set_requires_grad(on)?;
+        }
         Python::attach(|py| {
             let args = PyTuple::new(
                 py,
