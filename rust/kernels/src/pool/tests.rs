@@ -207,3 +207,33 @@ fn same_bits_for_any_thread_count() {
         }
     }
 }
+
+/// A window that rounding up (ceil mode) makes reach beyond the padding averages only what lies inside the padded input.
+#[test]
+fn what_lies_beyond_the_padding_never_counts() {
+    let p = Pool2d {
+        planes: 1,
+        h: 1,
+        w: 5,
+        oh: 1,
+        ow: 3,
+        kernel: [1, 2],
+        stride: [1, 2],
+        pad: [0, 0],
+        dilation: [1, 1],
+    };
+    let x = [1.0f32, 3.0, 5.0, 7.0, 9.0];
+    for include in [true, false] {
+        let (mut y, mut slow) = ([0.0; 3], [0.0; 3]);
+        avg_pool2d(&p, include, &x, &mut y);
+        twin::avg_pool2d(&p, include, &x, &mut slow);
+        assert_eq!((y, slow), ([2.0, 6.0, 9.0], [2.0, 6.0, 9.0]));
+        let (mut dx, mut slow) = ([0.0; 5], [0.0; 5]);
+        avg_pool2d_backward(&p, include, &[2.0, 4.0, 6.0], &mut dx);
+        twin::avg_pool2d_backward(&p, include, &[2.0, 4.0, 6.0], &mut slow);
+        assert_eq!(
+            (dx, slow),
+            ([1.0, 1.0, 2.0, 2.0, 6.0], [1.0, 1.0, 2.0, 2.0, 6.0])
+        );
+    }
+}
