@@ -18,6 +18,8 @@ const COPY_ELEMENTS: usize = 48 << 10;
 /// Pixels that a tile sums before it adds to memory, at least (unless a chunk has fewer): the sum across lanes costs
 /// about as much as 30 of them.
 const PIXELS: usize = 512;
+/// Channels of a block, at most: blocks are tasks without private sums to add up later, and a deep layer has big ones.
+const BLOCK: usize = 32;
 /// Rows of dy that stay in a first-level cache together with their tiles.
 const ROWS: usize = 16;
 /// Tasks that every problem is cut into, if it is big enough; not a function of the number of threads.
@@ -88,26 +90,35 @@ pub(super) fn run<T: Real>(
     // Chunks are the slowest axis of the tasks: add them in order.
     let units = p.groups * plan.blocks;
     let row = c * plan.area;
-    for unit in 0..units {
+    let adding = Cost {
+        flops: 0.0,
+        bytes: (tasks * o * ld * size_of::<T>()) as f64,
+    };
+    let dw = dw.map(|dw| SharedMut(dw.as_mut_ptr()));
+    let db = db.map(|db| SharedMut(db.as_mut_ptr()));
+    for_each(units, adding, &|unit| {
         let (group, c0) = (unit / plan.blocks, unit % plan.blocks * plan.block);
         let taps = plan.block.min(c - c0) * plan.area;
         for oi in 0..o {
             let at = group * o + oi;
             for chunk in 0..plan.chunks {
-                // SAFETY: written by the tasks above, which are done.
-                let sums = unsafe { &*shared.slice(((chunk * units + unit) * o + oi) * ld, ld) };
-                if let Some(dw) = &mut dw {
-                    let dw = &mut dw[at * row + c0 * plan.area..][..taps];
-                    for (dw, sum) in dw.iter_mut().zip(sums) {
-                        *dw += *sum;
+                // SAFETY: written by the tasks above, which are done. Units own different channels of dw, and the first
+                // of each group its part of db; lengths were checked by the caller.
+                unsafe {
+                    let sums = &*shared.slice(((chunk * units + unit) * o + oi) * ld, ld);
+                    if let Some(dw) = &dw {
+                        let dw = dw.slice(at * row + c0 * plan.area, taps);
+                        for (dw, sum) in dw.iter_mut().zip(sums) {
+                            *dw += *sum;
+                        }
                     }
-                }
-                if let (Some(db), 0) = (&mut db, c0) {
-                    db[at] += sums[ld - 1];
+                    if let (Some(db), 0) = (&db, c0) {
+                        db.slice(at, 1)[0] += sums[ld - 1];
+                    }
                 }
             }
         }
-    }
+    });
 }
 
 impl<'a, T: Real> Plan<'a, T> {
@@ -117,7 +128,8 @@ impl<'a, T: Real> Plan<'a, T> {
         let pixels = p.oh * p.ow;
         // A block of channels whose copies for some PIXELS fit; then as many rows as fit with it.
         let columns = axes[1].taps.len().max(1);
-        let block = (COPY_ELEMENTS / (columns * pixels.min(PIXELS) * 2)).clamp(1, c.max(1));
+        let block =
+            (COPY_ELEMENTS / (columns * pixels.min(PIXELS) * 2)).clamp(1, c.clamp(1, BLOCK));
         let blocks = c.max(1).div_ceil(block);
         let block = c.div_ceil(blocks);
         let (rows, width) = strip_size(&axes[0], &axes[1], block, COPY_ELEMENTS, 1);
