@@ -15,6 +15,8 @@
 //! Environment: `CORTEN_NUM_THREADS`; `CORTEN_SPIN_US`; `CORTEN_SERIAL_BELOW` (microseconds of estimated work below
 //! which nothing is shared; 0 forces every region onto all threads, for tests).
 
+mod float_env;
+
 use core::cell::{Cell, UnsafeCell};
 use core::ops::Range;
 use core::sync::atomic::{
@@ -24,6 +26,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+use float_env::FloatEnv;
 
 /// Work of one region, from which it is decided whether other threads are worth waking.
 #[derive(Clone, Copy, Debug, Default)]
@@ -186,68 +190,6 @@ fn register_fork_handler() {
         ONCE.call_once(|| unsafe {
             libc::pthread_atfork(None, None, Some(child));
         });
-    }
-}
-
-/// Gives the code inside the default floating-point environment (round to nearest, no flush to zero: other libraries
-/// set it, and results must not depend on that) and restores the caller's afterwards.
-struct FloatEnv(#[allow(dead_code)] u64);
-
-impl FloatEnv {
-    #[cfg(target_arch = "x86_64")]
-    fn enter() -> Self {
-        const MODE: u32 = 0xffc0;
-        let mut old = 0u32;
-        // SAFETY: stores the control register into a local.
-        unsafe {
-            core::arch::asm!("stmxcsr [{}]", in(reg) &mut old, options(nostack, preserves_flags))
-        };
-        if old & MODE != 0x1f80 {
-            Self::set(0x1f80);
-        }
-        FloatEnv(old.into())
-    }
-    #[cfg(target_arch = "x86_64")]
-    fn set(x: u32) {
-        // SAFETY: a valid control word read from a local; our own code assumes the default one.
-        unsafe {
-            core::arch::asm!("ldmxcsr [{}]", in(reg) &x, options(nostack, preserves_flags, readonly))
-        };
-    }
-    #[cfg(target_arch = "aarch64")]
-    fn enter() -> Self {
-        let old: u64;
-        // SAFETY: reads the control register.
-        unsafe {
-            core::arch::asm!("mrs {}, fpcr", out(reg) old, options(nomem, nostack, preserves_flags))
-        };
-        if old != 0 {
-            // SAFETY: 0 is the default environment, which Rust code assumes.
-            unsafe {
-                core::arch::asm!("msr fpcr, {}", in(reg) 0u64, options(nomem, nostack, preserves_flags))
-            };
-        }
-        FloatEnv(old)
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    fn enter() -> Self {
-        FloatEnv(0)
-    }
-}
-
-impl Drop for FloatEnv {
-    fn drop(&mut self) {
-        #[cfg(target_arch = "x86_64")]
-        if self.0 as u32 & 0xffc0 != 0x1f80 {
-            Self::set(self.0 as u32);
-        }
-        #[cfg(target_arch = "aarch64")]
-        if self.0 != 0 {
-            // SAFETY: puts back what was there.
-            unsafe {
-                core::arch::asm!("msr fpcr, {}", in(reg) self.0, options(nomem, nostack, preserves_flags))
-            };
-        }
     }
 }
 
