@@ -34,7 +34,8 @@ class Library:
 
     def ask(self, **command: Any) -> dict[str, float]:
         """Sends a command and waits for its answer."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()

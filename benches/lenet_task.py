@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 
-def corten_task(data: dict[str, np.ndarray], cfg: dict[str, Any]) -> tuple[Callable[[np.ndarray], float], Callable[[], float]]:
+def corten_task(
+    data: dict[str, np.ndarray], cfg: dict[str, Any]
+) -> tuple[Callable[[np.ndarray], float], Callable[[], float]]:
     """Builds net and optimizer in corten; returns (one epoch over these indices, test accuracy)."""
     import corten as ct
     from corten import nn, optim
@@ -34,7 +36,11 @@ def corten_task(data: dict[str, np.ndarray], cfg: dict[str, Any]) -> tuple[Calla
         nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), act(), nn.MaxPool2d(2), nn.Flatten(),
         nn.Linear(256, 120), act(), nn.Linear(120, 84), act(), nn.Linear(84, 10),
     )  # fmt: skip
-    opt: Any = optim.Adam(model.parameters(), lr=cfg["lr"]) if cfg["optimizer"] == "adam" else optim.SGD(model.parameters(), lr=cfg["lr"])
+    opt: Any = (
+        optim.Adam(model.parameters(), lr=cfg["lr"])
+        if cfg["optimizer"] == "adam"
+        else optim.SGD(model.parameters(), lr=cfg["lr"])
+    )
     x, y = ct.tensor(data["x_train"]), ct.tensor(data["y_train"])
     x_test, y_test = ct.tensor(data["x_test"]), data["y_test"]
 
@@ -58,7 +64,9 @@ def corten_task(data: dict[str, np.ndarray], cfg: dict[str, Any]) -> tuple[Calla
     return epoch, accuracy
 
 
-def torch_task(data: dict[str, np.ndarray], cfg: dict[str, Any]) -> tuple[Callable[[np.ndarray], float], Callable[[], float]]:
+def torch_task(
+    data: dict[str, np.ndarray], cfg: dict[str, Any]
+) -> tuple[Callable[[np.ndarray], float], Callable[[], float]]:
     """The same in PyTorch, with its best settings for this net on a CPU (fused optimizers, data already in tensors)."""
     import torch
     from torch import nn

@@ -3,8 +3,8 @@
     python benches/overhead.py            prints the figures and the limits
     python benches/overhead.py --check    and fails if one is over its limit (`make overhead`)
 
-Wheel size is that of the newest wheel in dist/ (`make wheel`). Times are the best of many, so that other load on the machine
-counts as little as possible.
+Wheel size is that of the newest wheel in dist/ (`make wheel`). Times are the best of many, so that other load on the
+machine counts as little as possible.
 """
 
 from __future__ import annotations

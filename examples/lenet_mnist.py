@@ -1,6 +1,6 @@
 """LeNet-5 on the full MNIST, two recipes, with the figures that docs/results.md quotes.
 
-    CORTEN_DATA=... python examples/lenet_mnist.py slide    # the lecture's net: ReLU after the first convolution, plain SGD 0.01
+    CORTEN_DATA=... python examples/lenet_mnist.py slide    # the lecture's net: one ReLU, plain SGD 0.01
     CORTEN_DATA=... python examples/lenet_mnist.py relu     # ReLU in every hidden layer, Adam 0.001
 
 Net (LeCun et al., "Gradient-based learning applied to document recognition", 1998, with max-pooling):
@@ -36,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", choices=["slide", "relu"])
     parser.add_argument("--epochs", type=int, help="default: 50 for slide, 6 for relu")
-    parser.add_argument("--target", type=float, help="stop when the test accuracy reaches this (default: 0.985 for slide)")
+    parser.add_argument(
+        "--target", type=float, help="stop when the test accuracy reaches this (default: 0.985 for slide)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     slide = args.recipe == "slide"
@@ -53,7 +55,10 @@ def main() -> None:
     for epoch in range(1, epochs + 1):
         trainer.fit(train, epochs=1, verbose=0)
         result = trainer.evaluate(test)
-        print(f"epoch {epoch:2d}  test accuracy {result['accuracy']:.4f}  {time.perf_counter() - start:6.1f} s", flush=True)
+        print(
+            f"epoch {epoch:2d}  test accuracy {result['accuracy']:.4f}  {time.perf_counter() - start:6.1f} s",
+            flush=True,
+        )
         if result["accuracy"] >= target:
             break
 
