@@ -83,7 +83,7 @@ def run(
 def cotangents(outputs: Sequence[Tensor], dtype: str) -> list[np.ndarray]:
     """Fixed random weights of the outputs, so that a check of one scalar sees every entry of the Jacobian."""
     rng = np.random.default_rng(5)
-    return [rng.uniform(0.5, 1.5, size=o.shape) * rng.choice([-1.0, 1.0], size=o.shape) for o in outputs]
+    return [np.asarray(rng.uniform(0.5, 1.5, size=o.shape) * rng.choice([-1.0, 1.0], size=o.shape)) for o in outputs]
 
 
 def gradients(
@@ -91,8 +91,10 @@ def gradients(
 ) -> list[np.ndarray | None]:
     """Gradients of the weighted sum of the outputs, one for each input."""
     outputs, inputs = run(row, sample, dtype, device, view, grad=True)
-    weights = [w.astype(o.dtype.name) for w, o in zip(cotangents(outputs, dtype), outputs, strict=True)]
-    lay = (lambda a: _core.tensor(a, device=device)) if view is None else (lambda a: view(a, device, False))
+    weights = [np.asarray(w, dtype=o.dtype.name) for w, o in zip(cotangents(outputs, dtype), outputs, strict=True)]
+    # `_expanded` changes values (it repeats the first slice), so the cotangents stay as they are.
+    plain = view is None or view is _expanded
+    lay = (lambda a: _core.tensor(a, device=device)) if plain else (lambda a: view(a, device, False))
     grads = _core.grad(outputs, inputs, [lay(w) for w in weights], allow_unused=True)
     return [None if g is None else to_numpy(g) for g in grads]
 
@@ -156,7 +158,7 @@ def close(actual: np.ndarray, wanted: np.ndarray, tol: Tol, dtype: str, what: st
 
 def _reversed_axes(array: np.ndarray, device: str, grad: bool) -> Tensor:
     """Column-major."""
-    base = _core.tensor(np.ascontiguousarray(array.T), device=device, requires_grad=grad)
+    base = _core.tensor(array.T.copy(order="C"), device=device, requires_grad=grad)
     return _core.permute_dims(base, tuple(range(array.ndim))[::-1])
 
 
@@ -171,7 +173,7 @@ def _stepped(array: np.ndarray, device: str, grad: bool) -> Tensor:
 def _flipped(array: np.ndarray, device: str, grad: bool) -> Tensor:
     """Negative strides on every axis."""
     index = (slice(None, None, -1),) * array.ndim
-    return _core.tensor(np.ascontiguousarray(array[index]), device=device, requires_grad=grad)[index]
+    return _core.tensor(np.array(array[index], order="C"), device=device, requires_grad=grad)[index]
 
 
 def _offset(array: np.ndarray, device: str, grad: bool) -> Tensor:

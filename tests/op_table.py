@@ -82,7 +82,8 @@ class Sample:
 
 
 def s(*args: Any, label: str = "", grad: bool = True, big: bool = False, **kwargs: Any) -> Sample:
-    """Shorthand for a `Sample`."""
+    """Shorthand for a `Sample`. NumPy's arithmetic turns 0-d arrays into scalars: made arrays again here."""
+    args = tuple(np.asarray(a) if isinstance(a, np.generic) else a for a in args)
     return Sample(args, kwargs, label, grad, big)
 
 

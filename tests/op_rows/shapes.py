@@ -185,7 +185,7 @@ ROWS = [
         lambda tensors, axis=0: np.concatenate(tensors, axis=axis),
         EXACT,
         (
-            bad(ValueError, r"\[concat\].*\(2, 3\).*\(2, 4\)", [ONES, np.ones((2, 4))]),
+            bad(ValueError, r"\[concat\].*\(2, 4\).*\(2, 3\)", [ONES, np.ones((2, 4))]),
             bad(ValueError, r"\[concat\]", []),
             bad(IndexError, r"\[concat\].*axis 2", [ONES, ONES], axis=2),
             bad(ValueError, r"\[concat\]", [ONES, np.ones(3)]),
@@ -240,7 +240,7 @@ ROWS = [
         (
             bad(IndexError, r"index 2.*(axis 0|size 2)", ONES, 2),
             bad(IndexError, r"index -4.*(axis 1|size 3)", ONES, (0, -4)),
-            bad(IndexError, r"(?i)too many", ONES, (0, 0, 0)),
+            bad(IndexError, r"\[getitem\] 3 indices.*2 axes.*\(2, 3\)", ONES, (0, 0, 0)),
             bad(IndexError, r"(?i)ellipsis|\.\.\.", ONES, (Ellipsis, Ellipsis)),
             bad(ValueError, r"(?i)step", ONES, slice(None, None, 0)),
             bad(TypeError, r".+", ONES, "x"),
@@ -274,7 +274,7 @@ ROWS = [
         (
             bad(ValueError, r"\[matmul\].*\(2, 3\).*\(2, 4\)", ONES, np.ones((2, 4))),
             bad(ValueError, r"\[matmul\].*(0-d|scalar|dimension|ndim|axis|axes)", np.array(1.0), ONES),
-            bad(ValueError, r"\[matmul\].*\(2, 1, 3\).*\(3, 3, 1\)", np.ones((2, 1, 3)), np.ones((3, 3, 1))),
+            bad(ValueError, r"\[matmul\].*\(2,\).*\(3,\)", np.ones((2, 1, 3)), np.ones((3, 3, 1))),
         ),
     ),
 ]
