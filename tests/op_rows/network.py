@@ -413,7 +413,7 @@ ROWS = [
             bad(ValueError, r"\[conv2d\].*groups", X, W, groups=0),
             bad(ValueError, r"\[conv2d\].*stride", X, W, stride=0),
             bad(ValueError, r"\[conv2d\].*dilation", X, W, dilation=0),
-            bad(ValueError, r"-1.*padding|padding.*-1", X, W, padding=-1),
+            bad(ValueError, r"-1[\s\S]*padding", X, W, padding=-1),
             bad(ValueError, r"\[conv2d\].*padding.*(same|valid|full)", X, W, padding="circular"),
             bad(ValueError, r"\[conv2d\].*bias", X, W, np.ones(3)),
             bad(ValueError, r"\[conv2d\].*(kernel|window).*", X, np.ones((4, 3, 7, 7))),

@@ -218,6 +218,9 @@ pub fn min(x: &Tensor, axis: Option<&[isize]>, keepdims: bool) -> Result<Tensor>
 /// `correction = 1` is the unbiased estimate. Gradient: `2 g (x - mean) / (n - correction)`.
 pub fn var(x: &Tensor, axis: Option<&[isize]>, correction: f64, keepdims: bool) -> Result<Tensor> {
     let axes = normalize_axes("var", axis, x.ndim())?;
+    variance(x, axes, correction, keepdims)
+}
+fn variance(x: &Tensor, axes: Shape, correction: f64, keepdims: bool) -> Result<Tensor> {
     let x = astype(x, x.dtype().to_float())?;
     let n = (count(x.shape(), &axes) as f64 - correction).max(0.0);
     let out = {
@@ -240,7 +243,8 @@ fn centred(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
 }
 /// `sqrt(var(x))`
 pub fn std(x: &Tensor, axis: Option<&[isize]>, correction: f64, keepdims: bool) -> Result<Tensor> {
-    sqrt(&var(x, axis, correction, keepdims)?)
+    let axes = normalize_axes("std", axis, x.ndim())?;
+    sqrt(&variance(x, axes, correction, keepdims)?)
 }
 
 fn any_all(
