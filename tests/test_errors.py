@@ -27,7 +27,7 @@ def i(*shape: int) -> _core.Tensor:
 # fmt: off
 WRONG = [
     # shapes -> ValueError, with both shapes
-    ("add shapes", lambda: f(2, 3) + f(4), ValueError, r"\[add\].*broadcast.*\(2, 3\).*\(4,\)"),
+    ("add shapes", lambda: f(2, 3) + f(4), ValueError, r"\[add\].*\(2, 3\).*\(4,\).*broadcast"),
     ("matmul inner", lambda: f(2, 3) @ f(4, 5), ValueError, r"\[matmul\].*3.*4.*\(2, 3\).*\(4, 5\)"),
     ("reshape count", lambda: f(2, 3).reshape(7), ValueError, r"\[reshape\].*6.*7|\[reshape\].*\(2, 3\).*\(7,\)"),
     ("conv channels", lambda: _core.conv2d(f(64, 3, 28, 28), f(16, 1, 5, 5)), ValueError,
@@ -53,9 +53,9 @@ WRONG = [
     # values -> ValueError, with the allowed ones
     ("dropout p", lambda: _core.dropout(f(2), 2.0), ValueError, r"\[dropout\].*p.*2"),
     ("reduction", lambda: _core.mse_loss(f(2), f(2), reduction="avg"), ValueError,
-     r"\[mse_loss\].*avg.*mean.*sum.*none"),
+     r"\[mse_loss\].*mean.*sum.*none.*avg"),
     ("padding", lambda: _core.conv2d(f(1, 1, 3, 3), f(1, 1, 2, 2), padding="sane"), ValueError,
-     r"\[conv2d\].*sane.*same"),
+     r"\[conv2d\].*same.*sane"),
     ("arange step", lambda: _core.arange(0, 3, 0), ValueError, r"\[arange\].*step"),
     ("device", lambda: _core.ones(2, device="cuda"), (ValueError, NotImplementedError), r"(?i)cuda.*cpu"),
     ("threads", lambda: _core.set_num_threads(0), ValueError, r"(?i)thread|at least 1|positive"),
@@ -63,7 +63,7 @@ WRONG = [
     ("empty argmax", lambda: f(0).argmax(), ValueError, r"\[argmax\]"),
     # the graph -> RuntimeError, with the way out
     ("numpy with grad", lambda: f(2).requires_grad_().numpy(), RuntimeError, r"detach"),
-    ("no graph", lambda: f().backward(), RuntimeError, r"requires?_?grad"),
+    ("no graph", lambda: f().backward(), RuntimeError, r"\[backward\].*require grad"),
     ("write a result", lambda: (f(2).requires_grad_() * 2).assign_(f(2)), RuntimeError, r"\[assign_\].*leaf.*detach"),
 ]
 # fmt: on

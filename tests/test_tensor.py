@@ -191,7 +191,9 @@ def test_random_numbers_do_not_depend_on_threads_or_device() -> None:
 def test_attributes() -> None:
     t = ct.zeros((2, 3, 4), dtype="float64")
     assert (t.shape, t.ndim, t.size, t.device, len(t)) == ((2, 3, 4), 3, 24, "cpu", 2)
-    assert t.dtype == ct.float64 == "float64" == np.float64
+    assert t.dtype == ct.float64
+    assert t.dtype == "float64"
+    assert t.dtype == np.float64
     assert t.dtype != ct.float32
     assert t.dtype.itemsize == 8
     assert t.dtype.is_floating_point

@@ -317,7 +317,7 @@ SMOOTH = [
         Tol(
             (2e-6, 4e-7),
             (1e-14, 3e-15),
-            "1 + erf(x) cancels for x < 0: absolute error of erf times |x|/2 <= 1.5; the twin's erf adds some 60 terms (1e-15)",
+            "1 + erf(x) cancels for x < 0: absolute error of erf times |x|/2 <= 1.5; the twin adds 60 terms (1e-15)",
         ),
         (bad(ValueError, r"\[gelu\].*approximate.*none.*tanh", np.ones(3), approximate="quick"), *TEXT),
     ),

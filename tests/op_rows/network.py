@@ -495,7 +495,7 @@ ROWS = [
         sgd_steps,
         sgd,
         OPTIMIZER,
-        (bad(ValueError, r"\[sgd_step\].*\(3,\).*\(2,\)", [State(np.ones(2))], [State(np.ones(3))], None, lr=0.1),),
+        (bad(ValueError, r"\[sgd_step\].*\(2,\).*\(3,\)", [State(np.ones(2))], [State(np.ones(3))], None, lr=0.1),),
         grad=False,
         call=step_sgd,
     ),
@@ -507,7 +507,7 @@ ROWS = [
         (
             bad(
                 ValueError,
-                r"\[adam_step\].*\(3,\).*\(2,\)",
+                r"\[adam_step\].*\(2,\).*\(3,\)",
                 [State(np.ones(2))],
                 [State(np.ones(3))],
                 [State(np.ones(2))],
