@@ -1,8 +1,6 @@
 //! Values (storage + layout) and tensors (a value in a cell, plus its place in the graph).
 
-use core::any::Any;
 use core::fmt;
-use core::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -212,30 +210,22 @@ impl Tensor {
         }
         Ok(Self::from_value(Value::new(s, shape)))
     }
-    /// Shares foreign memory without copying: `len` elements from `data`, seen through `layout`. Never written by corten.
-    ///
-    /// # Safety
-    /// As [`Storage::foreign`]: readable, aligned, valid until `owner` is dropped (on any thread).
+    /// A leaf over a storage, foreign ones ([`Storage::foreign`]) included, seen through `layout`.
     ///
     /// # Errors
-    /// When `layout` leaves the `len` elements.
-    pub unsafe fn from_foreign(
-        data: NonNull<u8>,
-        len: usize,
-        dtype: DType,
-        layout: Layout,
-        owner: Box<dyn Any + Send + Sync>,
-    ) -> Result<Self> {
+    /// When `layout` leaves the storage.
+    pub fn from_storage(storage: Storage, layout: Layout) -> Result<Self> {
         if let Some((lo, hi)) = layout.extent()
-            && (lo < 0 || hi >= len as isize)
+            && (lo < 0 || hi >= storage.len() as isize)
         {
             return Err(Error::value(
                 "asarray",
-                format!("strides reach elements {lo}..={hi} of a block of {len}"),
+                format!(
+                    "strides reach elements {lo}..={hi} of a block of {}",
+                    storage.len()
+                ),
             ));
         }
-        // SAFETY: the caller's promise.
-        let storage = unsafe { Storage::foreign(data, len, dtype, Device::Cpu, owner) };
         Ok(Self::from_value(Value {
             storage: Arc::new(storage),
             layout,

@@ -7,7 +7,9 @@ use std::ffi::CStr;
 use std::ptr::NonNull;
 
 use corten_core::shape::show;
-use corten_core::{DType, Device, Element, Layout, Scalar, Shape, Strides, Tensor, with_element};
+use corten_core::{
+    DType, Device, Element, Layout, Scalar, Shape, Storage, Strides, Tensor, with_element,
+};
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -89,6 +91,12 @@ pub(crate) fn convert(
         return Err(PyValueError::new_err(
             "[asarray] numbers and lists have no memory to share, so a copy is needed (pass copy=None or True)",
         ));
+    }
+    if copy == Copy::Never && !shared {
+        return Err(PyValueError::new_err(format!(
+            "[asarray] a {} has no memory to share, so it cannot become a tensor without a copy (pass copy=None or True)",
+            type_name(obj)
+        )));
     }
     let wanted = dtype.unwrap_or(t.dtype());
     if wanted != t.dtype() {
@@ -235,8 +243,8 @@ fn buffer(
     drop(buf);
     // SAFETY: the memoryview keeps the exporter's memory in place until it is dropped; the memory is aligned (checked above) and
     // the documentation tells users that a shared array must not be written while tensors use it.
-    let t = unsafe { Tensor::from_foreign(block, len, dtype, layout, owner) }
-        .map_err(|e| to_py(py, e))?;
+    let storage = unsafe { Storage::foreign(block, len, dtype, Device::Cpu, owner) };
+    let t = Tensor::from_storage(storage, layout).map_err(|e| to_py(py, e))?;
     Ok((t, true))
 }
 
