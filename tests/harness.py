@@ -118,19 +118,6 @@ def weighted(row: Row, sample: Sample, device: str = "cpu") -> Callable[..., Ten
     return fn
 
 
-def twice(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """For gradcheck of a function that calls `grad` itself: it takes differences on tensors that record nothing."""
-
-    def recorded(*inputs: Tensor) -> Tensor:
-        before = _core.set_grad_enabled(True)
-        try:
-            return fn(*[x if x.requires_grad else x.detach().requires_grad_() for x in inputs])
-        finally:
-            _core.set_grad_enabled(before)
-
-    return recorded
-
-
 def to_numpy(tensor: Tensor) -> np.ndarray:
     return tensor.detach().numpy()
 

@@ -30,6 +30,7 @@ Tensor = _core.Tensor
         ((1.0, (2.0,)[0]), "float32"),
         ([], "float32"),
         ([[], []], "float32"),
+        (np.float64(2.0), "float64"),
         (np.float32(2.0), "float32"),
         (np.int16(2), "int16"),
         (np.array(2.0), "float64"),

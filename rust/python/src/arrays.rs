@@ -92,12 +92,6 @@ pub(crate) fn convert(
             "[asarray] numbers and lists have no memory to share, so a copy is needed (pass copy=None or True)",
         ));
     }
-    if copy == Copy::Never && !shared {
-        return Err(PyValueError::new_err(format!(
-            "[asarray] a {} has no memory to share, so it cannot become a tensor without a copy (pass copy=None or True)",
-            type_name(obj)
-        )));
-    }
     let wanted = dtype.unwrap_or(t.dtype());
     if wanted != t.dtype() {
         if copy == Copy::Never {
