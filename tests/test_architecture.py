@@ -151,16 +151,19 @@ NO_KERNELS = re.compile(r"workspace|_len$|^plan|^k_blocks$|^threads_for|^set_|^w
 
 
 def public_functions(folder: Path, name: str) -> dict[str, str]:
-    """name -> argument types of the `pub fn`s of a module (file or folder with mod.rs)."""
-    path = folder / f"{name}.rs"
-    path = path if path.exists() else folder / name / "mod.rs"
-    assert path.exists(), f"no module {name} in {folder.relative_to(ROOT)}"
+    """name -> argument types of the public functions that a module's front file defines or re-exports."""
+    front = folder / f"{name}.rs"
+    front = front if front.exists() else folder / name / "mod.rs"
+    assert front.exists(), f"no module {name} in {folder.relative_to(ROOT)}"
+    files = {front, *rust(*(folder / name).relative_to(RUST).parts)}
+    exported = set(re.findall(r"\w+", " ".join(re.findall(r"^pub use ([^;]+);", code(front), re.MULTILINE))))
     found = {}
-    for match in re.finditer(r"^pub fn (\w+)(?:<[^(]*>)?\(([^)]*(?:\([^)]*\)[^)]*)*)\)", code(path), re.MULTILINE):
-        types = re.sub(r"\s+", "", re.sub(r"(?:mut )?\w+\s*:\s*", "", match.group(2))).rstrip(",")
-        types = re.sub(r"\b(?:crate|super)(?:::\w+)*::", "", types)
-        if not NO_KERNELS.search(match.group(1)):
-            found[match.group(1)] = types
+    for file in files:
+        for match in re.finditer(r"^pub fn (\w+)(?:<[^(]*>)?\(([^)]*(?:\([^)]*\)[^)]*)*)\)", code(file), re.MULTILINE):
+            if NO_KERNELS.search(match.group(1)) or (file != front and match.group(1) not in exported):
+                continue
+            types = re.sub(r"\s+", "", re.sub(r"(?:mut )?\w+\s*:\s*", "", match.group(2))).rstrip(",")
+            found[match.group(1)] = re.sub(r"\b(?:crate|super)(?:::\w+)*::", "", types)
     return found
 
 
