@@ -27,3 +27,4 @@ def clean_state() -> Iterator[None]:
     _core.set_grad_enabled(True)
     if _core.get_num_threads() != threads:
         _core.set_num_threads(threads)
+    _core._force_threads(False)

@@ -156,6 +156,8 @@ def test_thread_count_changes_no_bit(row: Row, sample: Sample, threads: int) -> 
 
     _core.set_num_threads(1)
     alone = everything()
+    # However small the work: otherwise most samples would run on one thread all the same.
+    _core._force_threads(True)
     _core.set_num_threads(threads)
     assert everything() == alone
 

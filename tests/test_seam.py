@@ -246,6 +246,20 @@ def test_many_threads_compute_right() -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("in_pool", [False, True])
+def test_a_panic_is_an_internal_error_and_the_library_works_on(in_pool: bool, capfd) -> None:
+    ct.set_num_threads(3)
+    a = ct.ones((200, 300), requires_grad=True)
+    for _ in range(3):
+        with pytest.raises(ct.InternalError, match=r"\[corten\].*state\.rs:\d+.*bug in corten.*report"):
+            _core._panic(in_pool)
+        (a @ ct.ones((300, 100))).sum().backward()
+    assert set(a.grad.numpy().ravel().tolist()) == {300.0}
+    assert issubclass(ct.InternalError, RuntimeError)
+    if os.environ.get("RUST_BACKTRACE", "0") == "0":
+        assert capfd.readouterr().err == ""
+
+
 def test_set_num_threads_is_not_clamped() -> None:
     for n in (1, 3, 2 * (os.cpu_count() or 1) + 5):
         ct.set_num_threads(n)
