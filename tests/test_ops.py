@@ -95,6 +95,26 @@ def test_second_order(row: Row, sample: Sample) -> None:
     assert _core.gradcheck(slope, inputs, eps=1e-6, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize(("row", "sample"), cases(small))
+def test_differentiable_gradient_is_the_fused_one(row: Row, sample: Sample, device: str) -> None:
+    """`create_graph` takes another path through many operations: a formula or a composed twin. Both must agree.
+
+    (`test_second_order` alone would not notice: a wrong formula has a consistent derivative of its own.)
+    """
+    inputs = [_core.tensor(array, device=device, requires_grad=True) for array in leaves(sample)]
+    output = weighted(row, sample, device)(*inputs)
+    fused = _core.grad([output], inputs, retain_graph=True, allow_unused=True)
+    formula = _core.grad([output], inputs, create_graph=True, allow_unused=True)
+    tol = Tol(
+        (0, 0), (1e-10, 1e-10), "the same mathematics in float64 on values of order 1, some hundred roundings each"
+    )
+    for index, (a, b, x) in enumerate(zip(fused, formula, inputs, strict=True)):
+        # A missing gradient is a zero one (an empty product is a constant).
+        first, second = (np.zeros(x.shape) if g is None else to_numpy(g) for g in (a, b))
+        close(second, first, tol, "float64", f"gradient {index} of {row.name}")
+
+
 @pytest.mark.parametrize(("row", "sample"), cases(has_gradient))
 def test_float32_gradient_against_float64_reference(row: Row, sample: Sample) -> None:
     fast = gradients(row, sample, "float32", "cpu")
