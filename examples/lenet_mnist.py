@@ -1,12 +1,13 @@
 """LeNet-5 on the full MNIST, two recipes, with the figures that docs/results.md quotes.
 
-    CORTEN_DATA=... python examples/lenet_mnist.py slide    # the lecture's net: one ReLU, plain SGD 0.01
-    CORTEN_DATA=... python examples/lenet_mnist.py relu     # ReLU in every hidden layer, Adam 0.001
+    CORTEN_DATA=... python examples/lenet_mnist.py slide    # ReLU after the first convolution only, plain SGD 0.01
+    CORTEN_DATA=... python examples/lenet_mnist.py relu     # ReLU in every hidden layer, Adam
 
 Net (LeCun et al., "Gradient-based learning applied to document recognition", 1998, with max-pooling):
 conv 6@5x5 -> pool 2x2 -> conv 16@5x5 -> pool 2x2 -> 120 -> 84 -> 10, cross-entropy on the softmax of the ten outputs,
 batches of 64. `slide` stops at the first epoch whose test accuracy reaches `--target` (0.985), at most 50 epochs;
-`relu` runs 6 epochs. Without CORTEN_DATA the full set is downloaded into the cache.
+`relu` runs 6 epochs, epoch e = 0..5 with learning rate 0.001 * (1 - e / 6): at a constant rate the accuracy of the last
+epoch is left to luck (0.983 to 0.990 over five seeds). Without CORTEN_DATA the full set is downloaded into the cache.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ def main() -> None:
     trainer = Trainer(model, nn.CrossEntropyLoss(), optimizer, metrics=["accuracy"])
     start = time.perf_counter()
     for epoch in range(1, epochs + 1):
+        if not slide:
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3 * (1 - (epoch - 1) / epochs)
         trainer.fit(train, epochs=1, verbose=0)
         result = trainer.evaluate(test)
         print(
