@@ -1,7 +1,7 @@
 //! Where the elements of a tensor lie in its storage. Views are layouts over the same storage.
 
 use crate::error::{Error, Result};
-use crate::shape::{Shape, Strides, show};
+use crate::shape::{Shape, Strides, checked_numel, show};
 
 /// Element `i` lies at `offset + sum(i[d] * strides[d])` of the storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Layout {
                 if s != expect {
                     return self.shape.contains(&0);
                 }
-                expect *= d as isize;
+                expect = expect.wrapping_mul(d as isize); // wraps for empty tensors alone
             }
         }
         true
@@ -98,7 +98,7 @@ impl Layout {
             if self.strides[d] != expect {
                 return None;
             }
-            expect *= self.shape[d] as isize;
+            expect = expect.wrapping_mul(self.shape[d] as isize);
         }
         Some(order)
     }
@@ -157,6 +157,7 @@ impl Layout {
                 format!("shape {} does not broadcast to {}", self.shape, show(shape)),
             ));
         }
+        checked_numel(op, shape)?;
         Ok(Self {
             strides: self.broadcast_strides(shape),
             shape: Shape::from_slice(shape),
@@ -166,14 +167,17 @@ impl Layout {
     /// A part: one [`Span`] per axis.
     pub fn slice(&self, spans: &[Span]) -> Self {
         debug_assert_eq!(spans.len(), self.ndim());
+        if spans.iter().any(|s| s.len == 0) || self.shape.contains(&0) {
+            // Strides of a shape like (0, 2^40, 2^40) do not fit a number; without elements nobody asks for them.
+            return Self::contiguous(spans.iter().map(|s| s.len).collect::<Shape>());
+        }
         let mut offset = self.offset as isize;
         let mut strides = self.strides.clone();
         let mut shape = self.shape.clone();
         for (d, s) in spans.iter().enumerate() {
-            if s.len > 0 {
-                offset += s.start as isize * self.strides[d];
-            }
-            strides[d] = self.strides[d] * s.step;
+            offset += s.start as isize * self.strides[d];
+            // Wrapping: the stride of a single element may be anything.
+            strides[d] = self.strides[d].wrapping_mul(s.step);
             shape[d] = s.len;
         }
         Self {
@@ -185,10 +189,11 @@ impl Layout {
     /// One part of one axis, the others whole.
     pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Self {
         let mut out = self.clone();
-        if len > 0 {
-            out.offset = (out.offset as isize + start as isize * out.strides[axis]) as usize;
-        }
         out.shape[axis] = len;
+        if out.shape.contains(&0) {
+            return Self::contiguous(out.shape); // as in `slice`
+        }
+        out.offset = (out.offset as isize + start as isize * out.strides[axis]) as usize;
         out
     }
     /// The same elements in C order as `shape` (same number of elements), if that needs no copy.

@@ -111,6 +111,21 @@ impl<T: Copy + fmt::Display> fmt::Debug for Dims<T> {
     }
 }
 
+/// [`numel`] of a shape that needs no memory of its own (a view, say): a [`Error::Shape`] when no tensor can have so many.
+pub fn checked_numel(op: &'static str, shape: &[usize]) -> Result<usize> {
+    let n = numel(shape);
+    if n > isize::MAX as usize {
+        return Err(Error::shape(
+            op,
+            format!(
+                "shape {} has more elements than can be counted",
+                show(shape)
+            ),
+        ));
+    }
+    Ok(n)
+}
+
 /// Shows any list of sizes as a Python tuple in an error text.
 pub fn show<T: Copy + fmt::Display>(dims: &[T]) -> Dims<T> {
     Dims::from_slice(dims)
@@ -224,6 +239,11 @@ mod tests {
 
     #[test]
     fn an_absurd_shape_saturates() {
+        assert!(matches!(
+            checked_numel("t", &[1 << 40, 1 << 40]),
+            Err(Error::Shape(_))
+        ));
+        assert_eq!(checked_numel("t", &[0, 1 << 40, 1 << 40]).unwrap(), 0);
         assert_eq!(numel(&[usize::MAX, 2]), usize::MAX);
         assert_eq!(numel(&[usize::MAX, 2, 0]), 0);
     }

@@ -11,7 +11,7 @@ use crate::device::Device;
 use crate::dtype::{DType, Element, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::shape::{Shape, show};
+use crate::shape::{Shape, checked_numel, show};
 use crate::storage::{Storage, make_mut};
 use crate::with_element;
 
@@ -215,6 +215,7 @@ impl Tensor {
     /// # Errors
     /// When `layout` leaves the storage.
     pub fn from_storage(storage: Storage, layout: Layout) -> Result<Self> {
+        checked_numel("asarray", layout.shape())?;
         if let Some((lo, hi)) = layout.extent()
             && (lo < 0 || hi >= storage.len() as isize)
         {
@@ -443,14 +444,14 @@ impl Tensor {
         t.set_requires_grad(requires_grad)?;
         Ok(t)
     }
-    /// A second tensor for the same value in the same place of the graph.
+    /// A tensor of its own (no view) for the same value in the same place of the graph; a leaf when recording is off.
     pub(crate) fn alias(&self) -> Self {
         let edge = if mode::is_enabled() {
             self.edge()
         } else {
             None
         };
-        Self::build(self.value(), edge, self.0.view)
+        Self::build(self.value(), edge, false)
     }
     /// The gradient gathered so far: of a leaf, or of a non-leaf after [`Tensor::retain_grad`].
     pub fn grad(&self) -> Option<Self> {

@@ -217,6 +217,9 @@ pub fn alloc(bytes: usize) -> Option<NonNull<u8>> {
     }
     let class = class_of(bytes);
     let size = class_size(class);
+    if size > 1 << 30 && size > memory() {
+        return None; // promised by an overcommitting system, it would only fail later, at a write
+    }
     let local = if class < LOCAL_CLASSES {
         LOCAL.try_with(|l| l.pop(class)).ok().flatten()
     } else {
@@ -268,6 +271,30 @@ pub unsafe fn free(p: NonNull<u8>, bytes: usize) {
     if cached > limit() {
         evict(limit());
     }
+}
+
+/// Bytes of memory and swap space that this machine has; no single block can be larger.
+fn memory() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        static TOTAL: OnceLock<usize> = OnceLock::new();
+        *TOTAL.get_or_init(|| {
+            // SAFETY: all-zero bytes are a valid value of this struct of numbers, which the call fills.
+            let (ok, info) = unsafe {
+                let mut info: libc::sysinfo = core::mem::zeroed();
+                (libc::sysinfo(&mut info) == 0, info)
+            };
+            let pages = info.totalram.saturating_add(info.totalswap);
+            let bytes = pages.saturating_mul(info.mem_unit.max(1).into());
+            if ok && bytes > 0 {
+                bytes as usize
+            } else {
+                usize::MAX
+            }
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    usize::MAX
 }
 
 /// Most bytes that the cache may hold.
@@ -400,6 +427,14 @@ fn give_back(p: NonNull<u8>, size: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn more_than_the_machine_has_is_refused_at_once() {
+        assert!(memory() > 1 << 20 && memory() < 1 << 47);
+        assert!(alloc(1 << 46).is_none());
+        assert!(alloc(1 << 47).is_none());
+    }
 
     #[test]
     fn classes_are_tight_and_monotone() {

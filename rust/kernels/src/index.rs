@@ -1,6 +1,6 @@
 //! Gather and scatter along one axis.
 use crate::element::{Number, Real};
-use crate::layout::CHUNK;
+use crate::layout::{CHUNK, numel};
 use crate::parallel::{Cost, SharedMut, for_each_chunk};
 use crate::simd::{autovec, isa};
 
@@ -19,7 +19,7 @@ fn start(i: i64, cols: usize, len: usize) -> usize {
 /// # Panics
 /// When an index is out of range or `out` is not `(idx.len(), cols)`.
 pub fn gather_rows<T: Number>(cols: usize, x: &[T], idx: &[i64], out: &mut [T]) {
-    assert_eq!(out.len(), idx.len() * cols, "output length");
+    assert_eq!(out.len(), numel(&[idx.len(), cols]), "output length");
     if cols == 0 {
         return;
     }
@@ -42,7 +42,7 @@ pub fn gather_rows<T: Number>(cols: usize, x: &[T], idx: &[i64], out: &mut [T]) 
 /// # Panics
 /// When an index is out of range or `g` is not `(idx.len(), cols)`.
 pub fn scatter_add_rows<T: Real>(cols: usize, g: &[T], idx: &[i64], out: &mut [T]) {
-    assert_eq!(g.len(), idx.len() * cols, "gradient length");
+    assert_eq!(g.len(), numel(&[idx.len(), cols]), "gradient length");
     out.fill(T::ZERO);
     if cols == 0 {
         return;

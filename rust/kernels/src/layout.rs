@@ -9,9 +9,12 @@ pub(crate) const BLOCK: usize = 1024;
 /// Elements per unit of parallel work.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Number of elements of a shape.
+/// Number of elements of a shape; saturates, so that no absurd shape passes for a small one in a comparison of lengths.
 pub(crate) fn numel(shape: &[usize]) -> usize {
-    shape.iter().product()
+    if shape.contains(&0) {
+        return 0;
+    }
+    shape.iter().fold(1, |n: usize, &d| n.saturating_mul(d))
 }
 
 /// Whether element `i` in C order is `data[offset + i]`.
@@ -23,7 +26,7 @@ pub(crate) fn is_dense(shape: &[usize], strides: &[isize]) -> bool {
             if s != next {
                 return false;
             }
-            next *= n as isize;
+            next = next.wrapping_mul(n as isize); // wraps for empty shapes alone
         }
     }
     true

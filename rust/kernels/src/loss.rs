@@ -3,6 +3,7 @@
 //! Everything happens while a row is in the first-level cache: the forward pass reads the logits once and keeps one
 //! number per row, the backward pass reads them once more and writes the gradient.
 use crate::element::Real;
+use crate::layout::numel;
 use crate::parallel::SharedMut;
 use crate::simd::{self, Kernel, Simd, dispatch_on};
 use crate::softmax::{exp_sum, log_one, over_rows, row_max};
@@ -28,7 +29,7 @@ impl<'a, T> Target<'a, T> {
     fn check(&self, rows: usize, cols: usize) {
         match self {
             Target::Index(t) => assert_eq!(t.len(), rows),
-            Target::Probs(t) => assert_eq!(t.len(), rows * cols),
+            Target::Probs(t) => assert_eq!(t.len(), numel(&[rows, cols])),
         }
     }
 }
@@ -94,7 +95,8 @@ pub fn cross_entropy<T: Real>(
     lse: &mut [T],
     loss: &mut [T],
 ) {
-    assert_eq!((x.len(), lse.len(), loss.len()), (rows * cols, rows, rows));
+    assert_eq!(x.len(), numel(&[rows, cols]));
+    assert_eq!((lse.len(), loss.len()), (rows, rows));
     target.check(rows, cols);
     if cols == 0 {
         // The sum of nothing.
@@ -199,10 +201,8 @@ pub fn cross_entropy_backward<T: Real>(
     g: &[T],
     dx: &mut [T],
 ) {
-    assert_eq!(
-        (x.len(), dx.len(), lse.len()),
-        (rows * cols, rows * cols, rows)
-    );
+    let n = numel(&[rows, cols]);
+    assert_eq!((x.len(), dx.len(), lse.len()), (n, n, rows));
     assert!(g.len() == rows || g.len() == 1);
     target.check(rows, cols);
     if dx.is_empty() {

@@ -5,6 +5,7 @@
 //! 1979). So a mean of 10,000 does not drown a variance of 1e-6. Threads take whole channels; a sum's order depends
 //! on the shape alone.
 use crate::element::{Number, Real};
+use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, for_each_chunk};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
 use crate::sum::{CHUNK, add_first, each_vector, fold, load, store};
@@ -25,7 +26,7 @@ struct Shape {
 
 impl Shape {
     fn len(&self) -> usize {
-        self.n * self.c * self.s
+        numel(&[self.n, self.c, self.s])
     }
     /// Elements per channel.
     fn count(&self) -> f64 {

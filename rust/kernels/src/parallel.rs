@@ -99,7 +99,27 @@ static WORKED: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
 thread_local! {
     static IN_REGION: Cell<bool> = const { Cell::new(false) };
     static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
+    /// `None`: the call that this thread is in does not listen to Ctrl-C, or is not this thread's.
+    static LOOK: Cell<Option<Look>> = const { Cell::new(None) };
+    static WORKER: Cell<bool> = const { Cell::new(false) };
 }
+
+/// Set while the call whose tiles the workers run is being abandoned.
+static ABANDONED: AtomicBool = AtomicBool::new(false);
+
+/// How a call listens to Ctrl-C.
+#[derive(Clone, Copy)]
+struct Look {
+    /// When it last asked.
+    since: Instant,
+    /// Floating-point operations since it last looked at the clock.
+    flops: f64,
+    /// Workers take part.
+    shared: bool,
+}
+
+/// Operations between two looks at the clock: some 50 us.
+const LOOK_FLOPS: f64 = 5e6;
 
 /// Number of threads that kernels use, the caller included. At first the cores that the affinity mask and the cgroup
 /// quota leave to this process, or `CORTEN_NUM_THREADS`.
@@ -169,6 +189,66 @@ pub fn poll_interrupt() -> bool {
         INTERRUPTED.set(true);
     }
     stop
+}
+
+/// Whether the call that this tile belongs to is being abandoned (Ctrl-C): a tile that may take long asks after every piece
+/// of about `flops` operations, and returns at once when told so. Cheap enough for pieces of a microsecond.
+pub(crate) fn abandoned(flops: f64) -> bool {
+    if WORKER.get() {
+        return ABANDONED.load(Relaxed);
+    }
+    let Some(mut look) = LOOK.get() else {
+        return false;
+    };
+    look.flops += flops;
+    let due = look.flops >= LOOK_FLOPS;
+    if due {
+        look.flops = 0.0;
+    }
+    LOOK.set(Some(look));
+    if due { look_now() } else { INTERRUPTED.get() }
+}
+
+/// Asks the interrupt hook if it was not asked for 20 ms.
+fn look_now() -> bool {
+    let Some(look) = LOOK.get() else {
+        return false;
+    };
+    if INTERRUPTED.get() {
+        return true;
+    }
+    if look.since.elapsed() < POLL {
+        return false;
+    }
+    let stop = poll_interrupt();
+    LOOK.set(Some(Look {
+        since: Instant::now(),
+        ..look
+    }));
+    if stop && look.shared {
+        ABANDONED.store(true, Relaxed);
+    }
+    stop
+}
+
+/// A call that listens to Ctrl-C, or does not; restores what was before when dropped.
+struct Listening(Option<Look>);
+
+impl Listening {
+    fn enter(listen: bool, shared: bool) -> Self {
+        let listen = listen && !HOOK.load(Relaxed).is_null();
+        Listening(LOOK.replace(listen.then(|| Look {
+            since: Instant::now(),
+            flops: 0.0,
+            shared,
+        })))
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        LOOK.set(self.0);
+    }
 }
 
 /// True once if a kernel that this thread called was abandoned by the interrupt hook: its outputs are incomplete and
@@ -258,12 +338,11 @@ impl Shared {
     }
 
     /// Runs this thread's share and keeps its panic.
-    fn work(&self, body: Body, thread: usize, size: usize, poll: Option<Instant>) {
+    fn work(&self, body: Body, thread: usize, size: usize) {
         let result = catch_unwind(AssertUnwindSafe(|| match body {
             Body::Tiles { f, tiles, first } => {
                 // SAFETY: the caller keeps the closure alive until everyone has left the region.
                 let f = unsafe { &*f };
-                let mut poller = Poller::new(poll);
                 if first && thread < tiles {
                     mark(thread);
                     f(thread);
@@ -275,7 +354,7 @@ impl Shared {
                     }
                     mark(thread);
                     f(t);
-                    if poller.stop() {
+                    if look_now() {
                         self.cursor.0.store(tiles, Relaxed);
                     }
                 }
@@ -309,6 +388,7 @@ impl Shared {
         let state = &self.slots[slot];
         state.store(AWAKE, SeqCst);
         IN_REGION.set(true);
+        WORKER.set(true);
         let _env = FloatEnv::enter();
         let mut last = u64::MAX; // no epoch
         'awake: loop {
@@ -368,7 +448,7 @@ impl Shared {
                 });
                 size = (go & COUNT) as usize;
             }
-            self.work(body, thread, size, None);
+            self.work(body, thread, size);
         }
         self.gate.0.fetch_sub(1, Release);
     }
@@ -442,7 +522,7 @@ impl Pool {
     }
 
     /// Runs one region on the calling thread and on the workers that come.
-    fn run(&mut self, body: Body, micros: f64, forced: bool, poll: Option<Instant>) {
+    fn run(&mut self, body: Body, micros: f64, forced: bool) {
         let shared = &*self.shared;
         let awake = self.awake();
         self.epoch = (self.epoch + 1) & 0x7fff_ffff;
@@ -456,6 +536,7 @@ impl Pool {
         shared.cursor.0.store(start, Relaxed);
         shared.arrived.0.store(0, Relaxed);
         shared.abort.0.store(false, Relaxed);
+        ABANDONED.store(false, Relaxed);
         // SeqCst against the worker's "LEFT, then look at the gate once more".
         shared.gate.0.store(OPEN | self.epoch << 32, SeqCst);
         if let Some(rayon) = &self.rayon {
@@ -487,7 +568,7 @@ impl Pool {
             size = (shared.gate.0.fetch_and(!OPEN, AcqRel) & COUNT) as usize + 1;
             shared.go.0.store(self.epoch << 32 | size as u64, Release);
         }
-        shared.work(body, 0, size, poll);
+        shared.work(body, 0, size);
         shared.gate.0.fetch_and(!OPEN, AcqRel);
         shared.wait(|| shared.gate.0.load(Acquire) & COUNT == 0);
         // SAFETY: closed and empty again.
@@ -499,24 +580,6 @@ impl Pool {
                 .unwrap_or_else(|e| e.into_inner())
                 .take();
             resume_unwind(payload.unwrap_or_else(|| Box::new("a kernel thread was aborted")));
-        }
-    }
-}
-
-/// Looks for Ctrl-C every 20 ms; `None` never does.
-struct Poller(Option<Instant>);
-
-impl Poller {
-    fn new(since: Option<Instant>) -> Self {
-        Poller(since.filter(|_| !HOOK.load(Relaxed).is_null()))
-    }
-    fn stop(&mut self) -> bool {
-        match self.0 {
-            Some(since) if since.elapsed() >= POLL => {
-                self.0 = Some(Instant::now());
-                poll_interrupt()
-            }
-            _ => false,
         }
     }
 }
@@ -594,14 +657,16 @@ fn shared(cost: Cost, tiles: usize, make: impl FnOnce(bool) -> Body, poll: bool)
     IN_REGION.set(true);
     let _inside = Inside;
     let _env = FloatEnv::enter();
-    pool.run(make(forced), micros, forced, poll.then(Instant::now));
+    let _listening = Listening::enter(poll, true);
+    pool.run(make(forced), micros, forced);
     true
 }
 
 /// Runs `f(tile)` for every tile in `0..tiles`, tiles claimed from an atomic cursor by the caller and whoever is awake.
 /// Which thread runs a tile must not matter to the result. Nested calls run inline.
 ///
-/// When the interrupt hook says stop, the remaining tiles are skipped and [`take_interrupted`] says so.
+/// When the interrupt hook says stop, the remaining tiles are skipped (as are those of all further calls) until
+/// [`take_interrupted`] is asked, which says so.
 ///
 /// # Panics
 /// With the payload of the first tile that panicked, after all threads have left.
@@ -615,7 +680,8 @@ pub fn for_each_atomic(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync)) {
 }
 
 fn each(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync), poll: bool) {
-    if tiles == 0 {
+    // A call that is being abandoned does not begin its next part.
+    if tiles == 0 || (poll && INTERRUPTED.get()) {
         return;
     }
     let make = |first| Body::Tiles {
@@ -635,10 +701,10 @@ fn each(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync), poll: bool) {
     }
     // Short work is not worth a look at the clock.
     let poll = poll && cost.micros() > 1e3 && !IN_REGION.get();
-    let mut poller = Poller::new(poll.then(Instant::now));
+    let _listening = Listening::enter(poll, false);
     for t in 0..tiles {
         f(t);
-        if poller.stop() {
+        if look_now() {
             break;
         }
     }

@@ -4,6 +4,7 @@
 //! split even and odd columns in registers and write each gradient once; other windows run over their taps with a
 //! vector of outputs in registers.
 use crate::element::Real;
+use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, for_each_chunk};
 use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
 use core::ops::Range;
@@ -70,8 +71,8 @@ impl Pool2d {
             && 2 * self.ow <= self.w
     }
     fn check(&self, x: usize, y: usize) {
-        assert_eq!(x, self.planes * self.h * self.w);
-        assert_eq!(y, self.planes * self.oh * self.ow);
+        assert_eq!(x, numel(&[self.planes, self.h, self.w]));
+        assert_eq!(y, numel(&[self.planes, self.oh, self.ow]));
     }
     /// Outputs along one axis whose tap `k` lies inside the input: `0 <= o * stride + k * dilation - pad < len`.
     #[inline(always)]

@@ -3,6 +3,7 @@
 //! As in PyTorch, a row of nothing but -inf (everything masked) has no softmax and gives NaN; so do rows with +inf or
 //! NaN.
 use crate::element::Real;
+use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, for_each_chunk};
 use crate::simd::{self, Kernel, Simd, dispatch_on, math};
 use crate::sum::{CHUNK, Pairwise, add_first, each_vector, fold, load, store};
@@ -16,7 +17,7 @@ pub(crate) fn over_rows<T>(
     arrays: usize,
     f: impl Fn(Range<usize>) + Sync,
 ) {
-    let n = (rows * cols) as f64;
+    let n = rows as f64 * cols as f64;
     let cost = Cost {
         flops: n * flops,
         bytes: n * (arrays * size_of::<T>()) as f64,
@@ -120,7 +121,8 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
 
 /// `y = exp(x - max) / sum`, or its logarithm when `log`.
 pub fn softmax<T: Real>(log: bool, rows: usize, cols: usize, x: &[T], y: &mut [T]) {
-    assert_eq!((x.len(), y.len()), (rows * cols, rows * cols));
+    let n = numel(&[rows, cols]);
+    assert_eq!((x.len(), y.len()), (n, n));
     if x.is_empty() {
         return;
     }
@@ -183,7 +185,7 @@ pub fn softmax_backward<T: Real>(
     dy: &[T],
     dx: &mut [T],
 ) {
-    let n = rows * cols;
+    let n = numel(&[rows, cols]);
     assert_eq!((y.len(), dy.len(), dx.len()), (n, n, n));
     if n == 0 {
         return;

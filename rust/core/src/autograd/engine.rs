@@ -92,6 +92,8 @@ impl Walk {
             found: HashMap::new(),
         };
         for (edge, g) in seed::seeds(op, outputs, grad_outputs)? {
+            // A given gradient may have a graph of its own; results of a walk that is not recorded have none.
+            let g = if create_graph { g } else { g.alias() };
             walk.add(&edge, g)?;
         }
         Ok(walk)
@@ -139,7 +141,7 @@ impl Walk {
         while let Some((sequence, Pending { node, mut grads })) = self.queue.pop_last() {
             for (index, slot) in grads.iter_mut().enumerate() {
                 if let Some(g) = slot.take() {
-                    let g = node.run_hooks(index, g)?;
+                    let g = node.run_hooks(index, g, self.wanted.is_none())?;
                     if let Some(found) = self.found.get_mut(&(sequence, index)) {
                         *found = Some(g.clone());
                     }

@@ -176,8 +176,9 @@ impl Leaf {
         }
         let mut cell = lock(&self.grad);
         let sum = match &*cell {
-            None if g.is_contiguous() => g.alias(),
-            None => ops::contiguous(&g)?,
+            // Foreign memory may still be written by its owner.
+            None if g.is_contiguous() && !g.storage().is_foreign() => g.alias(),
+            None => ops::copy(&g)?,
             Some(old) => ops::add(old, &g)?,
         };
         let old = cell.replace(sum);
@@ -269,8 +270,9 @@ impl Node {
         };
         drop(removed); // after the lock: dropping may run foreign code
     }
-    /// Runs the hooks of output `output` on its final gradient: callbacks in order of registration, then kept gradients.
-    pub(super) fn run_hooks(&self, output: usize, mut g: Tensor) -> Result<Tensor> {
+    /// Runs the hooks of output `output` on its final gradient: callbacks in order of registration, then kept gradients (only
+    /// those of a walk that may write to `.grad`).
+    pub(super) fn run_hooks(&self, output: usize, mut g: Tensor, keep: bool) -> Result<Tensor> {
         let actions: SmallVec<[Action; 2]> = {
             let hooks = lock(&self.hooks);
             if hooks.is_empty() {
@@ -284,11 +286,15 @@ impl Node {
                 && let Some(new) = f(&g)?
             {
                 g = self.fit(output, new)?;
+                if !mode::is_enabled() {
+                    g = g.alias(); // what a hook computed may have a graph; this walk makes none
+                }
             }
         }
         for a in &actions {
-            if let Action::Retain(cell) = a {
-                *lock(cell) = Some(g.alias());
+            if let (Action::Retain(cell), true) = (a, keep) {
+                let old = lock(cell).replace(g.alias());
+                drop(old); // after the lock: dropping may run foreign code
             }
         }
         Ok(g)
@@ -332,6 +338,14 @@ impl Drop for Node {
             if busy.replace(true) {
                 return; // a caller further up empties the list
             }
+            /// Not busy any more, also when a foreign owner's drop panics: the next drop empties what is left.
+            struct Done<'a>(&'a Cell<bool>);
+            impl Drop for Done<'_> {
+                fn drop(&mut self) {
+                    self.0.set(false);
+                }
+            }
+            let _done = Done(busy);
             loop {
                 let next = waiting.borrow_mut().pop();
                 match next {
@@ -339,7 +353,6 @@ impl Drop for Node {
                     None => break,
                 }
             }
-            busy.set(false);
         });
     }
 }

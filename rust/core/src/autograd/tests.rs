@@ -369,3 +369,104 @@ fn mixed_dtypes_meet_and_gradients_come_back_in_their_own() {
     assert_eq!(grad_of(&a), [2.0]);
     assert_eq!(grad_of(&b), [1.5]);
 }
+
+#[test]
+fn a_gradient_that_is_given_brings_no_graph_and_stays_the_callers() {
+    for device in DEVICES {
+        let x = leaf(&[1.0, 2.0], &[2], device);
+        let w = leaf(&[3.0, 4.0], &[2], device);
+        // The gradient of x + x is built from w itself.
+        let y = ops::add(&x, 0.0).unwrap();
+        let weight = ops::multiply(&w, 1.0).unwrap();
+        let options = GradOptions::default();
+        let g = grad(
+            &[y],
+            std::slice::from_ref(&x),
+            &[Some(weight.clone())],
+            options,
+        )
+        .unwrap();
+        let g = g[0].clone().unwrap();
+        assert!(!g.requires_grad() && g.is_leaf() && !g.is(&weight));
+        assert_eq!(numbers(&g), [3.0, 4.0]);
+        // `.grad` is a tensor of its own: no view, and a later write to the given gradient does not reach it.
+        let given =
+            ops::to_device(&Tensor::from_slice(&[5.0f64, 6.0], &[2]).unwrap(), device).unwrap();
+        ops::reshape(&x, &[1, 2])
+            .unwrap()
+            .backward(Some(&ops::expand_dims(&given, 0).unwrap()), false, false)
+            .unwrap();
+        assert!(!x.grad().unwrap().is_view());
+        given.assign(&w).unwrap();
+        assert_eq!(grad_of(&x), [5.0, 6.0]);
+        ops::set_item(&x.grad().unwrap(), &[], 7.0).unwrap();
+        assert_eq!(grad_of(&x), [7.0, 7.0]);
+        assert_eq!(numbers(&given), [3.0, 4.0]);
+    }
+}
+
+#[test]
+fn a_gradient_in_foreign_memory_is_copied() {
+    use crate::{DType, Layout, Storage};
+    let mut memory = vec![5.0f64, 6.0];
+    let data = core::ptr::NonNull::new(memory.as_mut_ptr().cast()).unwrap();
+    // SAFETY: `memory` outlives the tensor and is written between its uses only.
+    let storage = unsafe { Storage::foreign(data, 2, DType::F64, D, Box::new(())) };
+    let given = Tensor::from_storage(storage, Layout::contiguous([2])).unwrap();
+    let x = leaf(&[1.0, 2.0], &[2], D);
+    x.backward(Some(&given), false, false).unwrap();
+    drop(given);
+    memory[0] = -1.0;
+    assert_eq!(grad_of(&x), [5.0, 6.0]);
+}
+
+#[test]
+fn grad_touches_no_kept_gradient() {
+    let x = leaf(&[1.0, 2.0], &[2], D);
+    let y = ops::multiply(&x, 2.0).unwrap();
+    y.retain_grad().unwrap();
+    let z = ops::sum(&ops::multiply(&y, &y).unwrap(), None, false, None).unwrap();
+    let options = GradOptions {
+        retain_graph: Some(true),
+        ..GradOptions::default()
+    };
+    let g = grad(
+        std::slice::from_ref(&z),
+        &[x.clone(), y.clone()],
+        &[],
+        options,
+    )
+    .unwrap();
+    assert_eq!(numbers(g[0].as_ref().unwrap()), [8.0, 16.0]);
+    assert!(x.grad().is_none() && y.grad().is_none());
+    z.backward(None, false, false).unwrap();
+    assert_eq!(grad_of(&y), [4.0, 8.0]);
+}
+
+#[test]
+fn what_fails_in_a_hook_leaves_thread_and_graph_usable() {
+    let x = leaf(&[1.0, 2.0], &[2], D);
+    let z = ops::sum(&ops::multiply(&x, &x).unwrap(), None, false, None).unwrap();
+    let hook: Arc<HookFn> = Arc::new(|_| Err(Error::value("hook", "no")));
+    let handle = x.register_hook(hook).unwrap();
+    assert!(matches!(
+        z.backward(None, true, false),
+        Err(Error::Value(_))
+    ));
+    assert!(is_enabled() && x.grad().is_none());
+    x.remove_hook(handle);
+    let bomb: Arc<HookFn> = Arc::new(|_| panic!("boom"));
+    let handle = x.register_hook(bomb).unwrap();
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        z.backward(None, true, false)
+    }));
+    assert!(caught.is_err() && is_enabled());
+    x.remove_hook(handle);
+    // What a hook gives may have a graph; the gradient has none.
+    let w = leaf(&[3.0, 3.0], &[2], D);
+    let scale: Arc<HookFn> = Arc::new(move |g| ops::multiply(g, &w).map(Some));
+    x.register_hook(scale).unwrap();
+    z.backward(None, false, false).unwrap();
+    assert_eq!(grad_of(&x), [6.0, 12.0]);
+    assert!(!x.grad().unwrap().requires_grad());
+}

@@ -4,7 +4,7 @@
 //! are the other two: the system is closed, so any order of gradient comes for free.
 use super::activation::relu_grad;
 use super::common::{Activation, check_same_kind};
-use super::window::{Padding, check_positive, convolution_axis};
+use super::window::{Padding, check_positive, check_sane, convolution_axis};
 use super::{expand_dims, squeeze, sum};
 use crate::autograd::{Saved, record, vjp};
 use crate::backend::dispatch;
@@ -59,6 +59,11 @@ pub(super) fn geometry(
     check_same_kind(OP, ("x", x), &[("weight", Some(weight)), ("bias", bias)])?;
     check_positive(OP, "stride", stride)?;
     check_positive(OP, "dilation", dilation)?;
+    check_sane(OP, "stride", stride)?;
+    check_sane(OP, "dilation", dilation)?;
+    if let Padding::Explicit(pad) = padding {
+        check_sane(OP, "padding", pad)?;
+    }
     let (xs, ws) = (x.shape(), weight.shape());
     let [n, c, h, w] = xs[..] else {
         return Err(Error::shape(
@@ -80,15 +85,16 @@ pub(super) fn geometry(
             ),
         ));
     }
-    if c != cg * groups {
+    if cg.checked_mul(groups) != Some(c) {
         return Err(Error::shape(
             OP,
             format!(
                 "input has {c} channels but weight {ws} with groups={groups} expects {}: x {xs}",
-                cg * groups
+                cg.saturating_mul(groups)
             ),
         ));
     }
+    check_sane(OP, "kernel size", [kh, kw])?;
     if kh == 0 || kw == 0 {
         return Err(Error::shape(
             OP,

@@ -5,6 +5,7 @@ use super::{matmul, permute_dims, sum};
 use crate::autograd::{Saved, record, vjp};
 use crate::backend::dispatch;
 use crate::error::{Error, Result};
+use crate::shape::numel;
 use crate::tensor::Tensor;
 
 /// `y = act(x W^T + b)`.
@@ -53,7 +54,7 @@ pub fn linear(
     if xs.len() == 2 {
         return forward(x, weight, bias, activation);
     }
-    let rows = lead.iter().product();
+    let rows = numel(lead);
     let y = forward(&shaped(x, &[rows, features])?, weight, bias, activation)?;
     let mut shape = lead.to_vec();
     shape.push(out);

@@ -7,6 +7,7 @@ use crate::autograd::{Saved, no_grad, record, twin_vjp, vjp};
 use crate::backend::dispatch;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::shape::numel;
 use crate::tensor::{Tensor, Value, check_device};
 
 /// The mean, the sum, or the losses themselves.
@@ -49,7 +50,7 @@ pub fn cross_entropy(x: &Tensor, target: &Tensor, reduction: Reduction) -> Resul
     let classes = xs[class_axis];
     let mut outer = xs.to_vec();
     outer.remove(class_axis);
-    let rows: usize = outer.iter().product();
+    let rows = numel(&outer);
     let to_rows = |t: &Tensor| -> Result<Tensor> {
         let axes: Vec<isize> = (0..xs.len())
             .filter(|&a| a != class_axis)

@@ -5,7 +5,7 @@ use crate::autograd::{Saved, record, vjp};
 use crate::backend::dispatch;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::shape::{broadcast_shapes, show};
+use crate::shape::{broadcast_shapes, numel, show};
 use crate::tensor::{Tensor, check_device};
 
 /// Matrix product under the rules of the Array API standard.
@@ -71,7 +71,7 @@ fn matrices(x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
     if s2.len() == 2 && s1.len() > 2 {
         // A stack times one matrix is one tall product, whatever the layout: a choice by layout would show in the bits of the
         // matrix's gradient, whose sum over the stack is one long chain here and a sum of sums otherwise.
-        let (m, k, n) = (s1[..s1.len() - 1].iter().product(), s2[0], s2[1]);
+        let (m, k, n) = (numel(&s1[..s1.len() - 1]), s2[0], s2[1]);
         let mut shape = s1[..s1.len() - 1].to_vec();
         shape.push(n);
         return shaped(&product(&shaped(x1, &[m, k])?, x2)?, &shape);
@@ -117,7 +117,6 @@ mod tests {
         message, strided_leaf, to_f64,
     };
     use super::*;
-    use crate::shape::numel;
 
     /// Both shapes as stacks of matrices, the axes that disappear again, and the plain triple loop.
     fn by_hand(x1: &Tensor, x2: &Tensor) -> Tensor {

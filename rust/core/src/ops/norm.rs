@@ -4,6 +4,7 @@ use super::{add, composed, rsqrt};
 use crate::autograd::{Saved, no_grad, record, twin_vjp, vjp};
 use crate::backend::dispatch;
 use crate::error::{Error, Result};
+use crate::shape::numel;
 use crate::tensor::Tensor;
 
 /// Normalises every channel: `y = (x - mean) / sqrt(var + eps) * weight + bias`.
@@ -55,7 +56,7 @@ pub fn batch_norm(
         }
     }
     let backend = dispatch(x.device());
-    let count = n * rest.iter().product::<usize>();
+    let count = n.saturating_mul(numel(rest));
     let (mean, var) = if training {
         if count < 2 {
             return Err(Error::value(
@@ -67,9 +68,6 @@ pub fn batch_norm(
         }
         let (mean, var) = backend.batch_norm_stats(&x.value())?;
         let (mean, var) = (Tensor::from_value(mean), Tensor::from_value(var));
-        let unbiased = count as f64 / (count - 1) as f64;
-        update(running_mean, &mean, momentum, 1.0)?;
-        update(running_var, &var, momentum, unbiased)?;
         (mean, var)
     } else {
         let (Some(mean), Some(var)) = (running_mean, running_var) else {
@@ -94,6 +92,17 @@ pub fn batch_norm(
         weight_value.as_ref(),
         bias_value.as_ref(),
     )?;
+    if training {
+        // Last, so that a pass that failed or was interrupted leaves no trace.
+        let unbiased = count as f64 / (count - 1) as f64;
+        update(
+            running_mean,
+            &Tensor::from_value(mean.clone()),
+            momentum,
+            1.0,
+        )?;
+        update(running_var, &var, momentum, unbiased)?;
+    }
 
     let inputs: Vec<&Tensor> = [Some(x), weight, bias].into_iter().flatten().collect();
     let (has_weight, has_bias) = (weight.is_some(), bias.is_some());

@@ -3,7 +3,7 @@
 //! Each pair of a pooling and its transpose is closed under differentiation, so any order of gradient comes for free:
 //! max pooling backward scatters to the winning taps and its gradient gathers from them; average pooling is linear.
 use super::common::check_float;
-use super::window::{check_positive, extent, pooling_axis};
+use super::window::{check_positive, check_sane, extent, pooling_axis};
 use super::{expand_dims, squeeze};
 use crate::autograd::{record, vjp};
 use crate::backend::dispatch;
@@ -153,6 +153,23 @@ fn geometry(
     check_positive(op, "kernel_size", kernel)?;
     check_positive(op, "stride", stride)?;
     check_positive(op, "dilation", dilation)?;
+    for (name, pair) in [
+        ("kernel_size", kernel),
+        ("stride", stride),
+        ("dilation", dilation),
+        ("padding", pad),
+    ] {
+        check_sane(op, name, pair)?;
+    }
+    if kernel[0] * kernel[1] > i32::MAX as usize {
+        return Err(Error::value(
+            op,
+            format!(
+                "a window can have at most 2147483647 elements, not {}x{}",
+                kernel[0], kernel[1]
+            ),
+        ));
+    }
     if pad[0] > kernel[0] / 2 || pad[1] > kernel[1] / 2 {
         return Err(Error::value(
             op,

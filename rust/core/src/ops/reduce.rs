@@ -39,7 +39,7 @@ fn expand(g: &Tensor, shape: &[usize], axes: &[usize]) -> Result<Tensor> {
     broadcast_to(&g, shape)
 }
 fn count(shape: &[usize], axes: &[usize]) -> usize {
-    axes.iter().map(|&d| shape[d]).product()
+    numel(&axes.iter().map(|&d| shape[d]).collect::<Shape>())
 }
 
 /// Sum over `axis` (default all). bool and integers give int64; with `dtype` the elements are cast first and the sum is of it.

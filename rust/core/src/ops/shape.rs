@@ -267,7 +267,7 @@ pub fn concat(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
                 ),
             ));
         }
-        shape[axis] += t.shape()[axis];
+        shape[axis] = shape[axis].saturating_add(t.shape()[axis]); // an absurd sum fails at allocation
     }
     let backend = dispatch(first.device());
     let mut out = backend_uninit(first, &shape, dtype)?;

@@ -91,6 +91,20 @@ pub(super) fn check_positive(op: &'static str, name: &str, pair: [usize; 2]) -> 
     Ok(())
 }
 
+/// Raises when a number is so large that the arithmetic on windows would overflow.
+pub(super) fn check_sane(op: &'static str, name: &str, pair: [usize; 2]) -> Result<()> {
+    if pair.iter().any(|&n| n > i32::MAX as usize) {
+        return Err(Error::value(
+            op,
+            format!(
+                "{name} must be at most 2147483647, got ({}, {})",
+                pair[0], pair[1]
+            ),
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

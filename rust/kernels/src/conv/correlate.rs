@@ -5,7 +5,7 @@ use crate::element::Real;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, Tile, select, strips};
 use crate::gemm::{Activation, apply_activation};
-use crate::parallel::{Cost, SharedMut, for_each, num_threads};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
 use crate::simd;
 
 /// Bytes that a thread's copy may take: it has to stay in a second-level cache beside the weights.
@@ -75,7 +75,7 @@ impl<T: Real> Correlate<'_, T> {
     pub fn run(&self) {
         let (oh, ow) = (self.rows.out, self.cols.out);
         let planes = self.n * self.groups;
-        if planes * self.o * oh * ow == 0 {
+        if self.n == 0 || self.groups * self.o == 0 || oh == 0 || ow == 0 {
             return;
         }
         let taps = self.rows.taps.len() * self.cols.taps.len();
@@ -158,10 +158,14 @@ impl<T: Real> Task<'_, T> {
             }
             let last = c0 + channels == all.c;
             for (i0, height) in strips(o, kernels.mr) {
+                let k_here = channels * self.tap_count;
+                if abandoned(2.0 * (height * len) as f64 * k_here as f64) {
+                    return;
+                }
                 let row = group * all.o + o0 + i0;
                 for j0 in (0..len).step_by(kernels.nr) {
                     let tile = Tile {
-                        k: channels * self.tap_count,
+                        k: k_here,
                         a: all
                             .weights
                             .as_ptr()

@@ -10,7 +10,7 @@ use crate::element::Real;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::dot::{Dot, Dots, dots};
 use crate::gemm::kernel::strips;
-use crate::parallel::{Cost, SharedMut, for_each};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each};
 use crate::simd::{self, Isa};
 
 /// Elements of the copies of one unit of work (several images, or a strip of one).
@@ -218,6 +218,9 @@ impl<'a, T: Real> Plan<'a, T> {
                     let piece = PIXELS.min(len - l0);
                     for o0 in (0..o).step_by(ROWS) {
                         let block_rows = ROWS.min(o - o0);
+                        if abandoned(2.0 * (block_rows * piece * images) as f64 * used as f64) {
+                            return;
+                        }
                         let tile = |first_tap: usize, cols: usize, b_unit: usize, out: *mut T| {
                             for (i0, rows) in strips(block_rows, self.dots.mr) {
                                 let plane = (first * p.groups + group) * o + o0 + i0;

@@ -13,7 +13,7 @@ use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, Tile, select, strips};
 use crate::gemm::pack::pack_b;
 use crate::gemm::{Mat, k_blocks};
-use crate::parallel::{Cost, SharedMut, for_each};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each};
 use crate::simd::{self, Isa};
 
 /// Elements that the runs of a task may take.
@@ -185,6 +185,9 @@ impl<T: Real> Plan<'_, T> {
         for (k0, kc) in k_blocks(o) {
             for j0 in (0..len).step_by(nr) {
                 let cols = nr.min(len - j0);
+                if abandoned(2.0 * (cols * kc) as f64 * order.taps.len() as f64) {
+                    return;
+                }
                 let b = Mat {
                     data: self.dy,
                     offset: first + k0 * pixels + j0,

@@ -13,6 +13,7 @@ mod tests;
 
 use crate::element::Real;
 use crate::gemm::Activation;
+use crate::layout::numel;
 use crate::parallel::SharedMut;
 use correlate::Correlate;
 use expand::Axis;
@@ -39,13 +40,13 @@ pub struct Conv2d {
 
 impl Conv2d {
     fn x_len(&self) -> usize {
-        self.n * self.c * self.h * self.w
+        numel(&[self.n, self.c, self.h, self.w])
     }
     fn y_len(&self) -> usize {
-        self.n * self.o * self.oh * self.ow
+        numel(&[self.n, self.o, self.oh, self.ow])
     }
     fn w_len(&self) -> usize {
-        self.o * (self.c / self.groups) * self.kernel[0] * self.kernel[1]
+        numel(&[self.o, self.c / self.groups, self.kernel[0], self.kernel[1]])
     }
 
     /// Panics where the geometry or a length is wrong: the unsafe code below relies on it.
@@ -69,11 +70,13 @@ impl Conv2d {
 
     /// How axis `d` (0: rows, 1: columns) of the output reads the input.
     fn axis(&self, d: usize) -> Axis {
+        let out = [self.oh, self.ow][d];
         let tap = |p: usize| (p * self.dilation[d]) as isize - self.pad[d] as isize;
         Axis {
             src: [self.h, self.w][d],
-            out: [self.oh, self.ow][d],
-            step: self.stride[d],
+            out,
+            // A single output takes no step; a huge one would only make work.
+            step: if out > 1 { self.stride[d] } else { 1 },
             taps: (0..self.kernel[d]).map(tap).collect(),
         }
     }

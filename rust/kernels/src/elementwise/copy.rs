@@ -1,7 +1,7 @@
 //! Copies between strided layouts: whole rows where both sides are dense, square tiles where the sides disagree about
 //! which axis is dense, so that neither side touches a cache line once per element.
 use crate::element::{Number, Strided};
-use crate::layout::{CHUNK, Dims, is_dense, numel, offset_of};
+use crate::layout::{CHUNK, Dims, MAX_AXES, is_dense, numel, offset_of};
 use crate::parallel::{Cost, SharedMut, for_each_chunk};
 
 /// Side of a tile: 16 rows of 16 `f64` are 32 cache lines on each side.
@@ -17,8 +17,15 @@ pub(super) fn copy_dense<T: Number>(shape: &[usize], x: Strided<'_, T>, out: &mu
         out.copy_from_slice(&x.data[x.offset..x.offset + n]);
         return;
     }
-    let mut dense = [0isize; crate::layout::MAX_AXES];
-    assert!(shape.len() <= dense.len(), "too many axes");
+    let mut dense = [0isize; MAX_AXES];
+    if shape.len() > dense.len() {
+        // Only axes of size 1 can be so many.
+        let axes = shape.iter().zip(x.strides).filter(|&(&n, _)| n != 1);
+        let (shape, strides): (Vec<usize>, Vec<isize>) = axes.unzip();
+        assert!(shape.len() <= dense.len(), "too many axes");
+        let strides = &strides;
+        return copy_dense(&shape, Strided { strides, ..x }, out);
+    }
     let mut s = 1;
     for (d, &n) in shape.iter().enumerate().rev() {
         dense[d] = s;

@@ -434,3 +434,19 @@ fn an_operand_outside_its_storage_panics() {
         &mut [0.0; 12],
     );
 }
+
+#[test]
+fn copies_any_number_of_axes_of_size_one() {
+    let data = [0f32, 1.0, 2.0, 3.0, 4.0, 5.0];
+    let (mut shape, mut strides) = (vec![1usize; 80], vec![7isize; 80]);
+    (shape[10], strides[10]) = (3, 1);
+    (shape[70], strides[70]) = (2, 3);
+    let mut out = [0f32; 6];
+    let x = Strided {
+        data: &data,
+        offset: 0,
+        strides: &strides,
+    };
+    copy(&shape, x, &mut out);
+    assert_eq!(out, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+}

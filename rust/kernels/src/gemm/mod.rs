@@ -14,6 +14,7 @@ mod sums;
 mod tests;
 
 use crate::element::Real;
+use crate::layout::numel;
 pub(crate) use act::apply as apply_activation;
 pub(crate) use plan::k_blocks;
 use plan::{Plan, cost, execute, threads_for};
@@ -103,7 +104,7 @@ pub fn gemm_batched<T: Real>(
     let batch = a_off.len();
     assert_eq!(batch, b_off.len(), "a and b have different batch sizes");
     assert!(
-        c.len() >= batch * m * n,
+        c.len() >= numel(&[batch, m, n]),
         "c is too short for {batch} x {m} x {n}"
     );
     if m == 0 || n == 0 {

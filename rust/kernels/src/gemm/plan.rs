@@ -4,7 +4,8 @@ use super::kernel::{Kernels, MAX_MR, Tile, select, strips};
 use super::pack::{pack_a, pack_b};
 use super::{Activation, Epilogue, Mat, act};
 use crate::element::Real;
-use crate::parallel::{Cost, SharedMut, for_each, num_threads};
+use crate::layout::numel;
+use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
 use crate::simd;
 
 /// Longest k that runs as one block.
@@ -55,11 +56,16 @@ pub(crate) struct Plan<'a, T> {
     pack_a: bool,
 }
 
+fn flops(m: usize, n: usize, k: usize) -> f64 {
+    2.0 * m as f64 * n as f64 * k as f64
+}
+
 /// Estimated work of one product.
 pub(crate) fn cost<T>(m: usize, n: usize, k: usize) -> Cost {
     Cost {
-        flops: 2.0 * m as f64 * n as f64 * k as f64,
-        bytes: size_of::<T>() as f64 * (m * k + k * n + 2 * m * n) as f64,
+        flops: flops(m, n, k),
+        bytes: size_of::<T>() as f64
+            * (m as f64 * k as f64 + k as f64 * n as f64 + 2.0 * m as f64 * n as f64),
     }
 }
 
@@ -84,7 +90,7 @@ impl<'a, T: Real> Plan<'a, T> {
         a.check(m, k, "a");
         b.check(k, n, "b");
         assert!(
-            c.len() >= m * n,
+            c.len() >= numel(&[m, n]),
             "c has {} elements, not {m} x {n}",
             c.len()
         );
@@ -93,7 +99,7 @@ impl<'a, T: Real> Plan<'a, T> {
         }
         let pre = epilogue.pre.map(|pre| {
             assert!(
-                pre.len() >= m * n,
+                pre.len() >= numel(&[m, n]),
                 "pre has {} elements, not {m} x {n}",
                 pre.len()
             );
@@ -198,6 +204,9 @@ impl<'a, T: Real> Plan<'a, T> {
                 let first = task * per_task;
                 for (k0, kc) in k_blocks(self.k) {
                     for (i0, rows) in strips(self.m, self.kernels.mr).skip(first).take(*per_task) {
+                        if abandoned(flops(rows, kc, self.n)) {
+                            return;
+                        }
                         let a = self.a_strip(i0, rows, k0, kc, &a_pack);
                         for panel in 0..self.panels() {
                             let b = self.shared_panel(packed, k0, kc, panel);
@@ -232,6 +241,9 @@ impl<'a, T: Real> Plan<'a, T> {
                 self.pack_panel(k0, kc, panel, panel_at(panel).0);
             }
             for (i0, rows) in strips(self.m, self.kernels.mr) {
+                if abandoned(flops(rows, kc, (last - first) * nr)) {
+                    return;
+                }
                 let a = self.a_strip(i0, rows, k0, kc, a_pack);
                 for panel in first..last {
                     self.tile(i0, rows, (k0, kc), panel, a, panel_at(panel));

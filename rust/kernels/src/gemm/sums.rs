@@ -1,5 +1,6 @@
 //! Column sums of a dense matrix (the bias gradient), as tasks beside the products.
 use crate::element::Real;
+use crate::layout::numel;
 use crate::parallel::SharedMut;
 use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
 
@@ -20,7 +21,7 @@ pub(crate) struct ColumnSums<'a, T> {
 impl<'a, T: Real> ColumnSums<'a, T> {
     pub fn new(m: usize, n: usize, x: &'a [T], out: &'a mut [T]) -> Self {
         assert!(
-            x.len() >= m * n,
+            x.len() >= numel(&[m, n]),
             "dz has {} elements, not {m} x {n}",
             x.len()
         );

@@ -374,3 +374,65 @@ fn strips_are_equal_and_cover_the_rows() {
     assert_eq!(kernel::strips(0, 8).count(), 0);
     assert_eq!(kernel::strips(8, 8).collect::<Vec<_>>(), [(0, 8)]);
 }
+
+#[test]
+fn one_long_task_hears_an_interrupt() {
+    use crate::parallel::{set_interrupt_hook, take_interrupted};
+    thread_local!(static STOP: core::cell::Cell<bool> = const { core::cell::Cell::new(false) });
+    let (m, n, k) = (60_000, 16, 2048);
+    // One number seen as both operands: the work without the memory.
+    let one = [1f32];
+    let x = Mat {
+        data: &one,
+        offset: 0,
+        rs: 0,
+        cs: 0,
+    };
+    let run = |threads| {
+        let mut c = vec![-1f32; m * n];
+        with_forced_threads(threads, || {
+            set_interrupt_hook(|| STOP.get());
+            gemm(m, n, k, x, x, &mut c, Epilogue::default());
+        });
+        c
+    };
+    for threads in [1, 3] {
+        STOP.set(true);
+        let c = run(threads);
+        STOP.set(false);
+        assert!(take_interrupted());
+        // 4 GFLOP take longer than the 20 ms between two looks, and the end of the matrix was never reached.
+        assert_eq!(c[m * n - 1], -1.0, "{threads} threads");
+    }
+    // Until the interrupt is taken, further calls do nothing; afterwards all is as before.
+    STOP.set(true);
+    assert!(crate::parallel::poll_interrupt());
+    STOP.set(false);
+    let mut c = [7f32];
+    gemm(1, 1, 1, x, x, &mut c, Epilogue::default());
+    assert_eq!(c, [7.0]);
+    assert!(take_interrupted());
+    gemm(1, 1, 1, x, x, &mut c, Epilogue::default());
+    assert_eq!(c, [1.0]);
+}
+
+#[test]
+#[should_panic(expected = "c has 0 elements")]
+fn a_product_of_sizes_that_overflows_is_no_small_matrix() {
+    let none = Mat {
+        data: &[] as &[f32],
+        offset: 0,
+        rs: 0,
+        cs: 0,
+    };
+    // 2^33 * 2^31 wraps to 0.
+    gemm(
+        1 << 33,
+        1 << 31,
+        0,
+        none,
+        none,
+        &mut [],
+        Epilogue::default(),
+    );
+}

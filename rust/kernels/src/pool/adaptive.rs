@@ -65,7 +65,8 @@ pub fn adaptive_avg_pool2d<T: Real>(
     x: &[T],
     y: &mut [T],
 ) {
-    assert_eq!((x.len(), y.len()), (planes * h * w, planes * oh * ow));
+    assert_eq!(x.len(), numel(&[planes, h, w]));
+    assert_eq!(y.len(), numel(&[planes, oh, ow]));
     if y.is_empty() || x.is_empty() {
         return y.fill(T::ZERO);
     }
@@ -89,7 +90,8 @@ pub fn adaptive_avg_pool2d_backward<T: Real>(
     dy: &[T],
     dx: &mut [T],
 ) {
-    assert_eq!((dx.len(), dy.len()), (planes * h * w, planes * oh * ow));
+    assert_eq!(dx.len(), numel(&[planes, h, w]));
+    assert_eq!(dy.len(), numel(&[planes, oh, ow]));
     let shared = SharedMut(dx.as_mut_ptr());
     over_planes::<T>(planes, h * w, oh * ow, |r| {
         for plane in r {

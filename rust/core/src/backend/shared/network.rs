@@ -115,6 +115,9 @@ impl Network for Me {
         let batch = broadcast_shapes("matmul", &a.shape()[..na - 2], &b.shape()[..nb - 2])?;
         let shape: Shape = batch.iter().copied().chain([m, n]).collect();
         let mut out = fresh(a.dtype(), shape.numel())?;
+        if out.is_empty() {
+            return done(out, shape); // however many empty products there are
+        }
         with_real!("matmul", a.dtype(), T => {
             let (ma, mb) = (mat::<T>(a, false), mat::<T>(b, false));
             if batch.is_empty() {
@@ -137,8 +140,8 @@ impl Network for Me {
     ) -> Result<(Value, Option<Value>)> {
         let (m, kk, n) = (x.shape()[0], x.shape()[1], w.shape()[0]);
         let bias = bias.map(|b| self.contiguous(b)).transpose()?;
-        let mut out = fresh(x.dtype(), m * n)?;
-        let mut pre = maybe(keep_pre, x.dtype(), m * n)?;
+        let mut out = fresh(x.dtype(), numel(&[m, n]))?;
+        let mut pre = maybe(keep_pre, x.dtype(), numel(&[m, n]))?;
         with_real!("linear", x.dtype(), T => {
             let epilogue = Epilogue {
                 bias: bias.as_ref().map(dense::<T>),
@@ -165,8 +168,8 @@ impl Network for Me {
             self.contiguous(w)?,
             self.contiguous(dz)?,
         );
-        let mut dx = maybe(needs[0], x.dtype(), m * kk)?;
-        let mut dw = maybe(needs[1], x.dtype(), n * kk)?;
+        let mut dx = maybe(needs[0], x.dtype(), numel(&[m, kk]))?;
+        let mut dw = maybe(needs[1], x.dtype(), numel(&[n, kk]))?;
         let mut db = maybe(needs[2], x.dtype(), n)?;
         with_real!("linear", x.dtype(), T => k::gemm::linear_backward::<T>(
             m, n, kk, dense(&x), dense(&w), dense(&dz), part(&mut dx), part(&mut dw), part(&mut db)));
