@@ -333,8 +333,8 @@ def test_ctrl_c_is_heard_within_a_kernel(kind: str) -> None:
         assert child.stdout.readline() == "interrupted\n"
         waited = time.perf_counter() - sent
         assert child.stdout.readline() == "works\n"
-        # A tenth of the call had passed. Polled at the ends of tiles, of which the largest take some 100 ms.
-        assert waited < 0.5 * whole + 0.3, f"{waited:.1f} s until the interrupt of a call of {whole:.1f} s"
+        # Asked for every 20 ms, also in the middle of a tile; the rest is for a busy machine.
+        assert waited < 0.5, f"{waited:.2f} s until the interrupt of a call of {whole:.1f} s"
         assert child.wait(timeout=30) == 0
     finally:
         child.kill()

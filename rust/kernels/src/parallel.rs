@@ -16,6 +16,7 @@
 //! which nothing is shared; 0 forces every region onto all threads, for tests).
 
 mod float_env;
+mod interrupt;
 
 use core::cell::{Cell, UnsafeCell};
 use core::ops::Range;
@@ -28,6 +29,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use float_env::FloatEnv;
+pub(crate) use interrupt::abandoned;
+use interrupt::{Listening, is_interrupted, look_now, new_region};
+pub use interrupt::{poll_interrupt, set_interrupt_hook, take_interrupted};
 
 /// Work of one region, from which it is decided whether other threads are worth waking.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,9 +55,6 @@ const HOT: f64 = 10.0;
 const COLD: f64 = 100.0;
 /// A barrier region waits for sleepers only above this.
 const WAIT_FOR_SLEEPERS: f64 = 300.0;
-/// How often a long call looks for Ctrl-C.
-const POLL: Duration = Duration::from_millis(20);
-
 struct Settings {
     spin: Duration,
     cores: usize,
@@ -91,35 +92,12 @@ static SERIAL_BELOW: AtomicU64 = AtomicU64::new(0x7ff8_0000_0000_0000);
 static BUSY: AtomicBool = AtomicBool::new(false);
 /// The pool, owned by whoever holds BUSY. A pointer, so that a forked child can forget it.
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(core::ptr::null_mut());
-/// `fn() -> bool`, or null.
-static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 /// One bit per thread that has run a tile.
 static WORKED: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
 
 thread_local! {
     static IN_REGION: Cell<bool> = const { Cell::new(false) };
-    static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
-    /// `None`: the call that this thread is in does not listen to Ctrl-C, or is not this thread's.
-    static LOOK: Cell<Option<Look>> = const { Cell::new(None) };
-    static WORKER: Cell<bool> = const { Cell::new(false) };
 }
-
-/// Set while the call whose tiles the workers run is being abandoned.
-static ABANDONED: AtomicBool = AtomicBool::new(false);
-
-/// How a call listens to Ctrl-C.
-#[derive(Clone, Copy)]
-struct Look {
-    /// When it last asked.
-    since: Instant,
-    /// Floating-point operations since it last looked at the clock.
-    flops: f64,
-    /// Workers take part.
-    shared: bool,
-}
-
-/// Operations between two looks at the clock: some 50 us.
-const LOOK_FLOPS: f64 = 5e6;
 
 /// Number of threads that kernels use, the caller included. At first the cores that the affinity mask and the cgroup
 /// quota leave to this process, or `CORTEN_NUM_THREADS`.
@@ -167,94 +145,6 @@ fn mark(thread: usize) {
     if word.load(Relaxed) & bit == 0 {
         word.fetch_or(bit, Relaxed);
     }
-}
-
-/// Sets the function that says whether the user wants to stop (Ctrl-C). It is called on the calling thread only, at
-/// tile boundaries, every 20 ms of a long call.
-pub fn set_interrupt_hook(f: fn() -> bool) {
-    HOOK.store(f as *mut (), Relaxed);
-}
-
-/// Asks the interrupt hook now (long loops outside kernels call it, at most every few milliseconds).
-/// When it says yes, [`take_interrupted`] will too.
-pub fn poll_interrupt() -> bool {
-    let hook = HOOK.load(Relaxed);
-    if hook.is_null() {
-        return false;
-    }
-    // SAFETY: only set_interrupt_hook stores here, and it stores a `fn() -> bool`.
-    let hook = unsafe { core::mem::transmute::<*mut (), fn() -> bool>(hook) };
-    let stop = hook();
-    if stop {
-        INTERRUPTED.set(true);
-    }
-    stop
-}
-
-/// Whether the call that this tile belongs to is being abandoned (Ctrl-C): a tile that may take long asks after every piece
-/// of about `flops` operations, and returns at once when told so. Cheap enough for pieces of a microsecond.
-pub(crate) fn abandoned(flops: f64) -> bool {
-    if WORKER.get() {
-        return ABANDONED.load(Relaxed);
-    }
-    let Some(mut look) = LOOK.get() else {
-        return false;
-    };
-    look.flops += flops;
-    let due = look.flops >= LOOK_FLOPS;
-    if due {
-        look.flops = 0.0;
-    }
-    LOOK.set(Some(look));
-    if due { look_now() } else { INTERRUPTED.get() }
-}
-
-/// Asks the interrupt hook if it was not asked for 20 ms.
-fn look_now() -> bool {
-    let Some(look) = LOOK.get() else {
-        return false;
-    };
-    if INTERRUPTED.get() {
-        return true;
-    }
-    if look.since.elapsed() < POLL {
-        return false;
-    }
-    let stop = poll_interrupt();
-    LOOK.set(Some(Look {
-        since: Instant::now(),
-        ..look
-    }));
-    if stop && look.shared {
-        ABANDONED.store(true, Relaxed);
-    }
-    stop
-}
-
-/// A call that listens to Ctrl-C, or does not; restores what was before when dropped.
-struct Listening(Option<Look>);
-
-impl Listening {
-    fn enter(listen: bool, shared: bool) -> Self {
-        let listen = listen && !HOOK.load(Relaxed).is_null();
-        Listening(LOOK.replace(listen.then(|| Look {
-            since: Instant::now(),
-            flops: 0.0,
-            shared,
-        })))
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        LOOK.set(self.0);
-    }
-}
-
-/// True once if a kernel that this thread called was abandoned by the interrupt hook: its outputs are incomplete and
-/// must not be published.
-pub fn take_interrupted() -> bool {
-    INTERRUPTED.replace(false)
 }
 
 /// Forked children own no worker: they forget the parent's pool.
@@ -388,7 +278,7 @@ impl Shared {
         let state = &self.slots[slot];
         state.store(AWAKE, SeqCst);
         IN_REGION.set(true);
-        WORKER.set(true);
+        interrupt::follow();
         let _env = FloatEnv::enter();
         let mut last = u64::MAX; // no epoch
         'awake: loop {
@@ -536,7 +426,7 @@ impl Pool {
         shared.cursor.0.store(start, Relaxed);
         shared.arrived.0.store(0, Relaxed);
         shared.abort.0.store(false, Relaxed);
-        ABANDONED.store(false, Relaxed);
+        new_region();
         // SeqCst against the worker's "LEFT, then look at the gate once more".
         shared.gate.0.store(OPEN | self.epoch << 32, SeqCst);
         if let Some(rayon) = &self.rayon {
@@ -681,7 +571,7 @@ pub fn for_each_atomic(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync)) {
 
 fn each(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync), poll: bool) {
     // A call that is being abandoned does not begin its next part.
-    if tiles == 0 || (poll && INTERRUPTED.get()) {
+    if tiles == 0 || (poll && is_interrupted()) {
         return;
     }
     let make = |first| Body::Tiles {

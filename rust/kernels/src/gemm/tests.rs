@@ -379,7 +379,7 @@ fn strips_are_equal_and_cover_the_rows() {
 fn one_long_task_hears_an_interrupt() {
     use crate::parallel::{set_interrupt_hook, take_interrupted};
     thread_local!(static STOP: core::cell::Cell<bool> = const { core::cell::Cell::new(false) });
-    let (m, n, k) = (60_000, 16, 2048);
+    let (m, n, k) = (200_000, 16, 2048);
     // One number seen as both operands: the work without the memory.
     let one = [1f32];
     let x = Mat {
@@ -401,7 +401,7 @@ fn one_long_task_hears_an_interrupt() {
         let c = run(threads);
         STOP.set(false);
         assert!(take_interrupted());
-        // 4 GFLOP take longer than the 20 ms between two looks, and the end of the matrix was never reached.
+        // 13 GFLOP take longer than the 20 ms between two looks, and the end of the matrix was never reached.
         assert_eq!(c[m * n - 1], -1.0, "{threads} threads");
     }
     // Until the interrupt is taken, further calls do nothing; afterwards all is as before.
