@@ -188,17 +188,18 @@ def test_twins_are_plain_loops() -> None:
 
 #: What each package of corten may import of corten, besides itself. `_core` is the compiled module.
 MAY_IMPORT = {
+    "checks": set(),  # plain Python
     "functions": {"_core"},
     "grad_mode": {"_core"},
     "testing": {"_core", "functions"},
-    "nn": {"_core", "functions", "grad_mode"},
-    "optim": {"_core", "functions", "grad_mode"},
+    "nn": {"_core", "checks", "functions", "grad_mode"},
+    "optim": {"_core", "checks", "functions", "grad_mode"},
     "io": {"_core", "functions"},
-    "data": {"_core", "functions"},
+    "data": {"_core", "checks", "functions"},
     "datasets": {"data", "functions"},
     "models": {"nn", "functions"},
     "viz": {"data", "functions"},
-    "train": {"nn", "optim", "data", "io", "functions", "grad_mode", "viz"},
+    "train": {"nn", "optim", "data", "io", "checks", "functions", "grad_mode", "viz"},
 }
 #: The front door and the command line, which show everything.
 DOORS = {"__init__", "__main__", "cli", "demo"}

@@ -47,6 +47,10 @@ def test_demo_without_matplotlib_says_so(
 
 
 def test_bad_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--threads", "0"]) == 1
+    assert "at least one thread" in capsys.readouterr().err
+    assert main(["demo", "--seed", str(2**70)]) == 1
+    assert "64 bits" in capsys.readouterr().err
     assert main(["demo", "--epochs", "0"]) == 1
     assert "epochs" in capsys.readouterr().err
     with pytest.raises(SystemExit):

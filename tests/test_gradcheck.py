@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+import corten as ct
 from corten import _core
 
 Tensor = _core.Tensor
@@ -96,3 +97,8 @@ def test_leaves_the_inputs_alone() -> None:
     assert _core.gradcheck(lambda t: (t * t).sum(), [x])
     np.testing.assert_array_equal(x.detach().numpy(), before)
     assert x.grad is None
+
+
+def test_nothing_to_check_is_no_success() -> None:
+    with pytest.raises(ValueError, match="no input requires a gradient"):
+        ct.testing.gradcheck(lambda x: x * x, ct.ones((2,), dtype="float64"))

@@ -65,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from .demo import run
 
-    if args.threads is not None:
-        functions.set_num_threads(args.threads)
     try:
+        if args.threads is not None:
+            functions.set_num_threads(args.threads)
+        if not -(2**63) <= args.seed < 2**64:
+            raise ValueError(f"[demo] the seed must fit 64 bits, got {args.seed}")
         run(
             args.epochs,
             args.seed,

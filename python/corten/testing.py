@@ -67,10 +67,14 @@ def gradcheck(
 
     Raises:
         RuntimeError: a gradient is wrong; the message says which element and by how much.
+        ValueError: no input requires a gradient.
         TypeError: an input is not float64: float32 has too few digits for differences.
 
     >>> import corten as ct
     >>> ct.testing.gradcheck(lambda x: (x * x).sum(), ct.tensor([1.0, 2.0], dtype="float64", requires_grad=True))
     True
     """
-    return _core.gradcheck(fn, [inputs] if isinstance(inputs, Tensor) else list(inputs), eps, rtol, atol)
+    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if not any(x.requires_grad for x in given):
+        raise ValueError("[gradcheck] no input requires a gradient, so nothing would be checked: call requires_grad_()")
+    return _core.gradcheck(fn, given, eps, rtol, atol)

@@ -234,3 +234,25 @@ def test_subset() -> None:
 def test_bad_arguments(settings: dict[str, int], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         DataLoader(TensorDataset(ct.arange(3)), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"batch_size": 1.5}, "batch_size must be an int, got 1.5"),
+        ({"batch_size": None}, "batch_size"),
+        ({"num_workers": "2"}, "num_workers"),
+        ({"seed": 0.5, "shuffle": True}, "seed"),
+        ({"sampler": 3}, "sampler is an iterable"),
+        ({"collate_fn": 3}, "collate_fn must be callable"),
+    ],
+)
+def test_arguments_of_the_wrong_type(settings: dict[str, Any], match: str) -> None:
+    """They are found when the loader is made, not in the middle of an epoch."""
+    with pytest.raises(TypeError, match=match):
+        DataLoader(TensorDataset(ct.arange(3)), **settings)
+
+
+def test_no_dataset() -> None:
+    with pytest.raises(TypeError, match=r"\[DataLoader\].*__len__.*got int"):
+        DataLoader(3)  # type: ignore[arg-type]

@@ -143,6 +143,7 @@ def test_loaded_tensors_are_independent_of_the_file(tmp_path: Path) -> None:
         (raw({"a": entry(shape=[1.0])}, b"1234"), "no valid shape"),
         (raw({"a": entry(shape=[True])}, b"1234"), "no valid shape"),
         (raw({"a": entry(shape=[1] * 65)}, b"1234"), "no valid shape"),
+        (raw({"a": {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]}}), "'a' has the shape.*too large"),
         (raw({"a": {**entry(), "data_offsets": [0]}}, b"1234"), "no valid data_offsets"),
         (raw({"a": entry(-4, 0)}, b"1234"), "no valid data_offsets"),
         (raw({"a": entry(4, 0)}, b"1234"), "takes 4 bytes, not -4"),

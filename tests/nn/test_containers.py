@@ -96,3 +96,15 @@ def test_module_list_and_dict() -> None:
 def test_identity() -> None:
     x = ct.ones((2,))
     assert nn.Identity()(x) is x
+
+
+@pytest.mark.parametrize("name", ["forward", "training", "parameters", ""])
+@pytest.mark.parametrize("kind", [nn.Sequential, nn.ModuleDict])
+def test_a_name_hides_no_method(kind: type, name: str) -> None:
+    with pytest.raises(KeyError, match="choose another"):
+        kind({name: nn.ReLU()})
+
+
+def test_names_are_texts() -> None:
+    with pytest.raises(TypeError, match="names are texts"):
+        nn.Sequential({1: nn.ReLU()})  # type: ignore[dict-item]

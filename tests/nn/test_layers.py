@@ -50,7 +50,7 @@ def test_linear() -> None:
     assert list(nn.Linear(4, 3, bias=False).state_dict()) == ["weight"]
     with pytest.raises(ValueError, match="linear"):
         layer(ct.ones((2, 5)))
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="in_features must be at least 0"):
         nn.Linear(-1, 2)
 
 
@@ -272,3 +272,33 @@ def test_flatten() -> None:
 )
 def test_repr(layer: nn.Module, text: str) -> None:
     assert repr(layer) == text
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: nn.MaxPool2d(0), ValueError, r"\[MaxPool2d\] kernel_size must be at least 1"),
+        (lambda: nn.MaxPool2d("2"), TypeError, r"\[MaxPool2d\] kernel_size must be an int"),
+        (lambda: nn.MaxPool2d(2, 0), ValueError, "stride"),
+        (lambda: nn.MaxPool2d(2, padding=2), ValueError, "half the kernel"),
+        (lambda: nn.MaxPool2d(2, dilation=0), ValueError, "dilation"),
+        (lambda: nn.AvgPool2d((2, 2, 2)), ValueError, "an int or two"),
+        (lambda: nn.AdaptiveAvgPool2d(0), ValueError, "output_size"),
+        (lambda: nn.AdaptiveAvgPool2d((1, 2, 3)), ValueError, "output_size"),
+        (lambda: nn.BatchNorm1d(0), ValueError, r"\[BatchNorm1d\] num_features"),
+        (lambda: nn.BatchNorm2d(3, eps=-1), ValueError, r"\[BatchNorm2d\] eps"),
+        (lambda: nn.BatchNorm2d(3, momentum="a"), TypeError, "momentum must be a number"),
+        (lambda: nn.Linear(2.5, 2), TypeError, "in_features must be an int"),
+        (lambda: nn.Linear(2, None), TypeError, "out_features must be an int"),
+        (lambda: nn.Conv2d(1.0, 6, 5), TypeError, "in_channels must be an int"),
+        (lambda: nn.Conv2d(1, 6, None), TypeError, "kernel_size must be an int"),
+        (lambda: nn.Dropout("a"), TypeError, "p must be a number"),
+        (lambda: nn.Linear(2, 2)(None), TypeError, r"\[linear\].*NoneType"),
+        (lambda: nn.Linear(2, 2)([1.0, 2.0]), TypeError, r"\[linear\].*list.*corten\.tensor"),
+        (lambda: nn.BatchNorm1d(2)(None), TypeError, r"\[BatchNorm1d\].*NoneType"),
+    ],
+)
+def test_wrong_arguments_are_found_early(make, error: type[Exception], match: str) -> None:  # type: ignore[no-untyped-def]
+    """When the layer is made where that is possible, with the name of the argument."""
+    with pytest.raises(error, match=match):
+        make()

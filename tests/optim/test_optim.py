@@ -248,6 +248,17 @@ def test_closure() -> None:
         (lambda p: optim.Adam([3]), TypeError, "tensors, got int"),
         (lambda p: optim.Adam([p * 2]), ValueError, "leaf"),
         (lambda p: optim.Adam([ct.arange(3)]), TypeError, "floating"),
+        (lambda p: optim.Adam(nn.Linear(2, 2)), TypeError, r"model\.parameters\(\)"),
+        (lambda p: optim.Adam([{"params": None}]), TypeError, "NoneType"),
+        (lambda p: optim.Adam([{"params": [p]}, p]), TypeError, "parameter group is a dictionary"),
+        (lambda p: optim.Adam([p], lr="0.1"), TypeError, "lr must be a number"),
+        (lambda p: optim.Adam([p], betas=0.9), TypeError, "betas must be two numbers"),
+        (lambda p: optim.Adam([p]).load_state_dict({}), ValueError, "param_groups"),
+        (
+            lambda p: optim.Adam([p]).load_state_dict({"state": {0: {"step": 1}}, "param_groups": [{"params": [0]}]}),
+            ValueError,
+            "lacks exp_avg, exp_avg_sq",
+        ),
     ],
 )
 def test_bad_arguments(make_it, error: type[Exception], match: str) -> None:  # type: ignore[no-untyped-def]

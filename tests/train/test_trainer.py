@@ -316,9 +316,15 @@ def test_bad_arguments() -> None:
         Trainer(model, nn.MSELoss(), metrics=[3])
     with pytest.raises(ValueError, match="needs an optimizer"):
         Trainer(model, nn.MSELoss()).fit(blobs())
+    with pytest.raises(TypeError, match=r"optimizer must be one of corten\.optim.*got str"):
+        Trainer(model, nn.MSELoss(), "adam")  # type: ignore[arg-type]
     t = trainer()
     with pytest.raises(ValueError, match="epochs"):
         t.fit(blobs(), epochs=-1)
+    with pytest.raises(TypeError, match=r"epochs must be an int, got 1\.5"):
+        t.fit(blobs(), epochs=1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"callback.*got int"):
+        t.fit(blobs(), callbacks=[3], verbose=0)  # type: ignore[list-item]
     with pytest.raises(ValueError, match="verbose"):
         t.fit(blobs(), verbose=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="DataLoader"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import whole
 from ..functions import Tensor, asarray, stack
 from .dataset import Dataset
 from .sampler import RandomSampler, SequentialSampler
@@ -67,6 +68,7 @@ class DataLoader:
 
     Raises:
         ValueError: an argument is out of range, or both `shuffle` and `sampler` are given.
+        TypeError: an argument is of the wrong type.
 
     An exception in a dataset or a `collate_fn` comes out of the loop, with a note that names the samples. Leaving the
     loop early stops the threads.
@@ -91,12 +93,15 @@ class DataLoader:
         seed: int | None = None,
         prefetch_factor: int = 2,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"[DataLoader] batch_size must be at least 1, got {batch_size}")
-        if num_workers < 0:
-            raise ValueError(f"[DataLoader] num_workers must be at least 0, got {num_workers}")
-        if prefetch_factor < 1:
-            raise ValueError(f"[DataLoader] prefetch_factor must be at least 1, got {prefetch_factor}")
+        batch_size = whole("[DataLoader] batch_size", batch_size, 1)
+        num_workers = whole("[DataLoader] num_workers", num_workers)
+        prefetch_factor = whole("[DataLoader] prefetch_factor", prefetch_factor, 1)
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise TypeError(f"[DataLoader] a dataset has __len__ and __getitem__, got {type(dataset).__name__}")
+        if sampler is not None and not isinstance(sampler, Iterable):
+            raise TypeError(f"[DataLoader] a sampler is an iterable of indices, got {type(sampler).__name__}")
+        if collate_fn is not None and not callable(collate_fn):
+            raise TypeError(f"[DataLoader] collate_fn must be callable, got {type(collate_fn).__name__}")
         if sampler is not None and shuffle:
             raise ValueError("[DataLoader] takes shuffle or a sampler, not both")
         self.dataset = dataset

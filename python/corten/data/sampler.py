@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sized
 
 import numpy as np
 
+from ..checks import whole
 from ..functions import randint
 
 __all__ = ["RandomSampler", "Sampler", "SequentialSampler"]
@@ -54,8 +55,8 @@ class RandomSampler(Sampler):
     """
 
     def __init__(self, data: Sized, seed: int | None = None) -> None:
-        if seed is not None and seed < 0:
-            raise ValueError(f"[RandomSampler] seed must not be negative, got {seed}")
+        if seed is not None:
+            seed = whole("[RandomSampler] seed", seed)
         self._size = len(data)
         self._seed = seed
         self._passes = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -74,6 +75,8 @@ def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Map
             raise TypeError(f"[io.save] {name!r} has dtype {array.dtype}, which cannot be stored")
         arrays[name] = np.asarray(array, dtype=_FROM_NAME[_TO_NAME[array.dtype.name]], order="C")
     header: dict[str, Any] = {}
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise TypeError(f"[io.save] metadata maps texts to texts, got {type(metadata).__name__}")
     if metadata:
         for key, text in dict[Any, Any](metadata).items():
             if not isinstance(key, str) or not isinstance(text, str):
@@ -211,6 +214,9 @@ def _entry(path: str | os.PathLike[str], name: str, raw: Any) -> _Entry:
         raise _damaged(path, f"{name!r} has no valid data_offsets")
     begin, end = offsets
     dtype = _FROM_NAME[kind]
+    # NumPy takes no such shape, although the zero makes it empty.
+    if 0 in shape and math.prod(n or 1 for n in shape) * dtype.itemsize > sys.maxsize:
+        raise _damaged(path, f"{name!r} has the shape {shape}, which is too large")
     size = math.prod(shape) * dtype.itemsize
     if end - begin != size:
         raise _damaged(path, f"{name!r} of shape {shape} and dtype {kind} takes {size} bytes, not {end - begin}")

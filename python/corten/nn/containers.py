@@ -21,6 +21,16 @@ class Identity(Module):
         return x
 
 
+def check_name(container: Module, name: object) -> None:
+    """Raise unless a module of the container may have this name: a text that hides no method."""
+    kind = type(container).__name__
+    if not isinstance(name, str):
+        raise TypeError(f"[{kind}] names are texts, got {name!r}")
+    if not name or hasattr(type(container), name):
+        what = "is empty" if not name else "is the name of a method or attribute of every module"
+        raise KeyError(f"[{kind}] {name!r} {what}; choose another")
+
+
 class _Numbered(Module):
     """Modules under the names "0", "1", ..."""
 
@@ -106,6 +116,7 @@ class Sequential(_Numbered):
             named = {str(i): module for i, module in enumerate(modules)}
         for name, module in named.items():
             self._check(module)
+            check_name(self, name)
             setattr(self, name, module)
 
     @classmethod
@@ -169,8 +180,7 @@ class ModuleDict(Module):
     def __setitem__(self, name: str, module: Module) -> None:
         if not isinstance(module, Module):
             raise TypeError(f"[ModuleDict] holds modules, got {type(module).__name__}")
-        if hasattr(type(self), name):
-            raise KeyError(f"[ModuleDict] {name!r} is the name of a method; choose another")
+        check_name(self, name)
         setattr(self, name, module)
 
     def __delitem__(self, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from ..checks import pair, whole
 from ..functions import Tensor, zeros
 from . import functional as F
 from . import init
@@ -12,14 +13,6 @@ from .module import Module
 from .parameter import Parameter
 
 __all__ = ["Conv2d"]
-
-
-def pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
-    """`value` as (height, width), checked."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or any(v < least for v in both):
-        raise ValueError(f"[Conv2d] {name} must be an int or two, each at least {least}, got {value!r}")
-    return both
 
 
 class Conv2d(Module):
@@ -67,15 +60,16 @@ class Conv2d(Module):
         device: str = "cpu",
     ) -> None:
         super().__init__()
-        if in_channels < 1 or out_channels < 1:
-            raise ValueError(f"[Conv2d] needs at least one channel on each side, got {in_channels} -> {out_channels}")
+        in_channels = whole("[Conv2d] in_channels", in_channels, 1)
+        out_channels = whole("[Conv2d] out_channels", out_channels, 1)
+        groups = whole("[Conv2d] groups", groups)
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"[Conv2d] groups must divide both {in_channels} and {out_channels}, got {groups}")
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = pair("kernel_size", kernel_size, 1)
-        self.stride = pair("stride", stride, 1)
-        self.dilation = pair("dilation", dilation, 1)
+        self.kernel_size = pair("[Conv2d] kernel_size", kernel_size, 1)
+        self.stride = pair("[Conv2d] stride", stride, 1)
+        self.dilation = pair("[Conv2d] dilation", dilation, 1)
         self.groups = groups
         self.padding: tuple[int, int] | Literal["valid", "same", "full"]
         if isinstance(padding, str):
@@ -87,7 +81,7 @@ class Conv2d(Module):
                 raise ValueError(f"[Conv2d] padding='same' needs stride 1, got {self.stride}")
             self.padding = padding
         else:
-            self.padding = pair("padding", padding, 0)
+            self.padding = pair("[Conv2d] padding", padding, 0)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = Parameter(zeros(shape, dtype=dtype, device=device))
         self.bias = Parameter(zeros((out_channels,), dtype=dtype, device=device)) if bias else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checks import at_least
 from ..functions import Tensor
 from . import functional as F
 from .module import Module
@@ -29,7 +30,8 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
+        at_least("[Dropout] p", p)
+        if p > 1:
             raise ValueError(f"[Dropout] p must be in [0, 1], got {p}")
         self.p = p
 

@@ -40,6 +40,13 @@ Pair = int | tuple[int, int]
 
 def _check_dtype(op: str, input: Tensor, weight: Tensor | None) -> None:
     """Layers do not promote: a float64 input would silently make everything after it twice as slow."""
+    for value in (input, weight):
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(
+                f"[{op}] expected a corten.Tensor, not {type(value).__name__} (convert it with corten.tensor(...))"
+            )
+    if input is None:
+        raise TypeError(f"[{op}] expected a corten.Tensor, not NoneType: does the layer before it return its result?")
     if weight is not None and input.dtype != weight.dtype:
         name = weight.dtype.name
         raise TypeError(

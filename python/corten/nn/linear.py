@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..checks import whole
 from ..functions import Tensor, zeros
 from . import functional as F
 from . import init
@@ -42,10 +43,8 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = None, device: str = "cpu"
     ) -> None:
         super().__init__()
-        if in_features < 0 or out_features < 0:
-            raise ValueError(f"[Linear] sizes must not be negative, got {in_features} -> {out_features}")
-        self.in_features = in_features
-        self.out_features = out_features
+        self.in_features = in_features = whole("[Linear] in_features", in_features)
+        self.out_features = out_features = whole("[Linear] out_features", out_features)
         self.weight = Parameter(zeros((out_features, in_features), dtype=dtype, device=device))
         self.bias = Parameter(zeros((out_features,), dtype=dtype, device=device)) if bias else None
         self.reset_parameters()

@@ -227,6 +227,8 @@ class Module:
         Raises:
             ValueError: keys do not match (if strict) or shapes differ (always); the message lists every one of them.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"[load_state_dict] takes values by name, got {type(state_dict).__name__}")
         cells = dict(self._state())
         missing = [name for name in cells if name not in state_dict]
         unexpected = [name for name in state_dict if name not in cells]

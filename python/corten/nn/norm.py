@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..checks import at_least, whole
 from ..functions import Tensor, ones, ones_like, zeros, zeros_like
 from . import functional as F
 from .module import Module
@@ -35,7 +36,11 @@ class _BatchNorm(Module):
         device: str = "cpu",
     ) -> None:
         super().__init__()
-        self.num_features = num_features
+        name = type(self).__name__
+        self.num_features = num_features = whole(f"[{name}] num_features", num_features, 1)
+        at_least(f"[{name}] eps", eps)
+        if momentum is not None:
+            at_least(f"[{name}] momentum", momentum)
         self.eps = eps
         self.momentum = momentum
         self.affine = affine
@@ -50,6 +55,8 @@ class _BatchNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, *) -> the same shape; in training the running statistics move."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"[{type(self).__name__}] expected a corten.Tensor, not {type(x).__name__}")
         if x.ndim not in self._ndims or x.shape[1] != self.num_features:
             raise ValueError(
                 f"[{type(self).__name__}] expects {self._axes} with C = {self.num_features}, got shape {x.shape}"

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..checks import pair, whole
 from ..functions import Tensor
 from . import functional as F
 from .module import Module
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
+
+
+def _check(layer: str, kernel_size: Any, stride: Any, padding: Any) -> None:
+    """Raise for a window that no input fits, when the layer is made and not at the first batch."""
+    kernel = pair(f"[{layer}] kernel_size", kernel_size, 1)
+    if stride is not None:
+        pair(f"[{layer}] stride", stride, 1)
+    if any(p > k // 2 for p, k in zip(pair(f"[{layer}] padding", padding), kernel, strict=True)):
+        raise ValueError(f"[{layer}] padding must be at most half the kernel, got {padding} for {kernel_size}")
 
 
 class MaxPool2d(Module):
@@ -28,10 +40,12 @@ class MaxPool2d(Module):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
+        _check(type(self).__name__, kernel_size, stride, padding)
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
         self.dilation = dilation
+        pair("[MaxPool2d] dilation", dilation, 1)
         self.ceil_mode = ceil_mode
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,6 +79,7 @@ class AvgPool2d(Module):
         count_include_pad: bool = True,
     ) -> None:
         super().__init__()
+        _check(type(self).__name__, kernel_size, stride, padding)
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
@@ -93,6 +108,11 @@ class AdaptiveAvgPool2d(Module):
 
     def __init__(self, output_size: int | tuple[int | None, int | None]) -> None:
         super().__init__()
+        for size in output_size if isinstance(output_size, tuple | list) else (output_size,):
+            if size is not None:
+                whole("[AdaptiveAvgPool2d] output_size", size, 1)
+        if isinstance(output_size, tuple | list) and len(output_size) != 2:
+            raise ValueError(f"[AdaptiveAvgPool2d] output_size must be an int or two, got {output_size!r}")
         self.output_size = output_size
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._core import adam_step
+from ..checks import at_least
 from ..functions import Tensor, zeros_like
-from .optimizer import Optimizer, ParamsLike, at_least
+from .optimizer import Optimizer, ParamsLike
 
 __all__ = ["Adam", "AdamW"]
 
@@ -45,6 +46,7 @@ class Adam(Optimizer):
     """
 
     _decoupled = False
+    _state_keys = frozenset({"step", "exp_avg", "exp_avg_sq"})
 
     def __init__(
         self,
@@ -66,7 +68,11 @@ class Adam(Optimizer):
         at_least(f"[{name}] eps", group["eps"])
         at_least(f"[{name}] weight_decay", group["weight_decay"])
         betas = group["betas"]
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        try:
+            fits = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+        except TypeError:
+            raise TypeError(f"[{name}] betas must be two numbers in [0, 1), got {betas!r}") from None
+        if not fits:
             raise ValueError(f"[{name}] betas must be two numbers in [0, 1), got {betas}")
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:

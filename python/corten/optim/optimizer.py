@@ -13,10 +13,14 @@ __all__ = ["Optimizer", "ParamsLike"]
 ParamsLike = Iterable[Tensor] | Iterable[Mapping[str, Any]] | Iterable[tuple[str, Tensor]]
 
 
-def at_least(rule: str, value: float, least: float = 0.0) -> None:
-    """Raise ValueError naming the rule unless `value >= least` (which NaN never is)."""
-    if not value >= least:
-        raise ValueError(f"{rule} must be at least {least:g}, got {value}")
+def _are_items(value: object) -> bool:
+    """Whether `value` can be gone through, and is no text."""
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
+def _is_mapping(value: object, *keys: str) -> bool:
+    """Whether `value` is a mapping that has these keys."""
+    return isinstance(value, Mapping) and all(key in value for key in keys)
 
 
 class Optimizer:
@@ -34,6 +38,8 @@ class Optimizer:
         TypeError: something that is not a leaf tensor with a floating dtype is given.
     """
 
+    _state_keys: frozenset[str] = frozenset()  # what the state of a parameter must hold
+
     def __init__(self, params: ParamsLike, defaults: Mapping[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise TypeError(
@@ -42,6 +48,11 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []
+        if not _are_items(params):
+            raise TypeError(
+                f"[{type(self).__name__}] params must be an iterable of tensors, as model.parameters() is, got "
+                f"{type(params).__name__}"
+            )
         items = list(params)
         if not items:
             raise ValueError(f"[{type(self).__name__}] got no parameters")
@@ -54,9 +65,11 @@ class Optimizer:
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with their own hyper-parameters: `{"params": tensors, "lr": 1e-4, ...}`."""
         name = type(self).__name__
-        if "params" not in group:
+        if not _is_mapping(group, "params"):
             raise TypeError(f"[{name}] a parameter group is a dictionary with the key 'params', got {group!r}")
         given = group["params"]
+        if not _are_items(given):
+            raise TypeError(f"[{name}] 'params' of a group must be tensors, got {type(given).__name__}")
         params = [given] if isinstance(given, Tensor) else [p[1] if isinstance(p, tuple) else p for p in given]
         unknown = set(group) - set(self.defaults) - {"params"}
         if unknown:
@@ -164,6 +177,10 @@ class Optimizer:
             ValueError: the groups, their sizes or a shape do not fit; then nothing is changed.
         """
         name = type(self).__name__
+        if not _is_mapping(state_dict, "state", "param_groups"):
+            raise ValueError(
+                f"[{name}.load_state_dict] expects what state_dict() gives: a mapping with 'state' and 'param_groups'"
+            )
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
             raise ValueError(
@@ -182,6 +199,10 @@ class Optimizer:
             groups.append(group)
             for p, number in zip(old["params"], new["params"], strict=True):
                 if number in state_dict["state"]:
+                    if lacking := sorted(self._state_keys - set(state_dict["state"][number])):
+                        raise ValueError(
+                            f"[{name}.load_state_dict] the state of parameter {number} lacks {', '.join(lacking)}"
+                        )
                     state[p] = {k: self._load_value(p, k, v) for k, v in state_dict["state"][number].items()}
         self.param_groups, self.state = groups, state
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._core import sgd_step
+from ..checks import at_least
 from ..functions import Tensor, zeros_like
-from .optimizer import Optimizer, ParamsLike, at_least
+from .optimizer import Optimizer, ParamsLike
 
 __all__ = ["SGD"]
 

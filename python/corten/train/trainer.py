@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..checks import whole
 from ..data import DataLoader, Dataset, TensorDataset
 from ..functions import Tensor, asarray, concat, enable_grad, no_grad
 from ..nn import Module
@@ -91,6 +92,11 @@ class Trainer:
             raise TypeError(f"[Trainer] model must be an nn.Module, got {type(model).__name__}")
         if not callable(loss):
             raise TypeError(f"[Trainer] loss must be callable, as nn.CrossEntropyLoss() is, got {type(loss).__name__}")
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"[Trainer] optimizer must be one of corten.optim, as optim.Adam(model.parameters()) is, got "
+                f"{type(optimizer).__name__}"
+            )
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -131,8 +137,10 @@ class Trainer:
         """
         if self.optimizer is None:
             raise ValueError("[Trainer] fit needs an optimizer: Trainer(model, loss, optimizer)")
-        if epochs < 0:
-            raise ValueError(f"[Trainer] epochs must not be negative, got {epochs}")
+        epochs = whole("[Trainer] epochs", epochs)
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"[Trainer] a callback is a corten.train.Callback, got {type(callback).__name__}")
         batches = _as_batches(train, batch_size, shuffle)
         progress = _progress(verbose, epochs, batches)
         self.stop_training = False

@@ -1,0 +1,39 @@
+"""Checks of plain arguments that several rooms share. `rule` is how a message begins: `[DataLoader] batch_size`."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+__all__ = ["at_least", "pair", "whole"]
+
+
+def at_least(rule: str, value: Any, least: float = 0.0) -> None:
+    """Raise TypeError unless `value` is a number, and ValueError unless `value >= least` (which NaN never is)."""
+    try:
+        fits = bool(value >= least)
+    except (TypeError, ValueError):  # no number, or an array of several
+        raise TypeError(f"{rule} must be a number, got {value!r}") from None
+    if not fits:
+        raise ValueError(f"{rule} must be at least {least:g}, got {value}")
+
+
+def whole(rule: str, value: Any, least: int = 0) -> int:
+    """`value` as an int; raises TypeError unless it is one (NumPy's are), and ValueError if it is below `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{rule} must be an int, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{rule} must be at least {least}, got {number}")
+    return number
+
+
+def pair(rule: str, value: Any, least: int = 0) -> tuple[int, int]:
+    """`value` as (height, width): one int for both, or two; raises as `whole` does."""
+    if isinstance(value, tuple | list):
+        if len(value) != 2:
+            raise ValueError(f"{rule} must be an int or two, each at least {least}, got {value!r}")
+        return whole(rule, value[0], least), whole(rule, value[1], least)
+    number = whole(rule, value, least)
+    return number, number
