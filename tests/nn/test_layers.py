@@ -231,8 +231,8 @@ def test_losses() -> None:
     each = -logp[np.arange(6), targets]
     x, t = ct.tensor(logits), ct.tensor(targets)
     np.testing.assert_allclose(nn.CrossEntropyLoss()(x, t).item(), each.mean(), rtol=1e-5)
-    np.testing.assert_allclose(nn.CrossEntropyLoss("sum")(x, t).item(), each.sum(), rtol=1e-5)
-    np.testing.assert_allclose(out(nn.CrossEntropyLoss("none")(x, t)), each, rtol=1e-5)
+    np.testing.assert_allclose(nn.CrossEntropyLoss(reduction="sum")(x, t).item(), each.sum(), rtol=1e-5)
+    np.testing.assert_allclose(out(nn.CrossEntropyLoss(reduction="none")(x, t)), each, rtol=1e-5)
     soft = rng.dirichlet(np.ones(4), 6).astype(np.float32)
     np.testing.assert_allclose(
         nn.CrossEntropyLoss()(x, ct.tensor(soft)).item(), -(soft * logp).sum(1).mean(), rtol=1e-5

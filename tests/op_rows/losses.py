@@ -12,13 +12,27 @@ def reduce(values, reduction):
     return {"mean": np.mean, "sum": np.sum, "none": lambda v: v}[reduction](values)
 
 
-def cross_entropy(x, target, reduction="mean"):
+def cross_entropy(x, target, reduction="mean", weight=None, ignore_index=-100, label_smoothing=0.0):
+    """Row by row: -sum_c w[c] ((1 - e) t[c] + e / C) log p[c]."""
     axis = 0 if x.ndim == 1 else 1
-    log_p = log_softmax(x, axis)
-    if target.shape == x.shape and target.dtype.kind == "f":
-        return reduce(-(target * log_p).sum(axis=axis), reduction)
-    picked = np.take_along_axis(log_p, np.expand_dims(target.astype(np.int64), axis), axis)
-    return reduce(-picked.squeeze(axis), reduction)
+    count = x.shape[axis]
+    log_p = np.moveaxis(log_softmax(x, axis), axis, -1)
+    weight = np.ones(count) if weight is None else weight
+    shape = log_p.shape[:-1]
+    losses, total = np.zeros(shape), 0.0
+    soft = target.shape == x.shape and target.dtype.kind == "f"
+    targets = np.moveaxis(target, axis, -1) if soft else target
+    for row in np.ndindex(*shape):
+        if soft:
+            t = targets[row]
+            total += 1
+        elif targets[row] == ignore_index:
+            continue
+        else:
+            t = np.eye(count)[int(targets[row])]
+            total += weight[int(targets[row])]
+        losses[row] = -(weight * ((1 - label_smoothing) * t + label_smoothing / count) * log_p[row]).sum()
+    return losses.sum() / total if reduction == "mean" else reduce(losses, reduction)
 
 
 def classes(rng, c, *shape, dtype=np.int64):
@@ -44,6 +58,17 @@ def entropies(rng):
     yield s(500 * n(size=(5, 7)), classes(rng, 7, 5), label="huge logits", grad=False)
     yield s(n(size=(5, 1)), classes(rng, 1, 5), label="one class")
     yield s(n(size=(65, 130)), classes(rng, 130, 65), label="big", big=True)
+    w = rng.uniform(0.5, 2, size=7)
+    some = Const(np.array([3, -100, 0, 6, -100]))
+    for reduction in ("mean", "sum", "none"):
+        yield s(n(size=(5, 7)), some, reduction, label=f"ignored rows, {reduction}")
+        yield s(n(size=(5, 7)), some, reduction, Const(w), label=f"weight, {reduction}")
+        yield s(n(size=(5, 7)), some, reduction, label_smoothing=0.25, label=f"smoothing, {reduction}")
+    options = {"weight": Const(w), "label_smoothing": 0.25}
+    yield s(n(size=(5, 7)), classes(rng, 7, 5), **options, ignore_index=3, label="weight and smoothing, class ignored")
+    yield s(n(size=(2, 7, 3)), classes(rng, 7, 2, 3), **options, label="(N, C, L), weight and smoothing")
+    yield s(n(size=(5, 7)), mixture(rng, 5, 7), **options, label="probabilities, weight and smoothing")
+    yield s(n(size=(7,)), classes(rng, 7), **options, label="one sample, weight and smoothing")
 
 
 def bce(x, target, reduction="mean"):
@@ -94,6 +119,8 @@ ROWS = [
             bad((TypeError, ValueError), r"\[cross_entropy\]", X, Const(np.zeros(4))),
             bad((TypeError, ValueError), r"\[cross_entropy\]", X, Const(np.zeros(4, bool))),
             bad(ValueError, r"\[cross_entropy\]", np.array(1.0), Const(np.array(0))),
+            bad(ValueError, r"\[cross_entropy\].*label_smoothing.*2", X, Const(np.zeros(4, int)), label_smoothing=2.0),
+            bad(ValueError, r"\[cross_entropy\].*weight.*\(3,\)", X, Const(np.zeros(4, int)), weight=Const(np.ones(4))),
         ),
     ),
     Row(

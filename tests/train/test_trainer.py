@@ -337,7 +337,7 @@ def test_bad_arguments() -> None:
         t.evaluate([])
     with pytest.raises(ValueError, match="no data"):
         t.predict([])
-    t.loss = nn.CrossEntropyLoss("none")
+    t.loss = nn.CrossEntropyLoss(reduction="none")
     with pytest.raises(ValueError, match="one element"):
         t.fit(blobs(), verbose=0)
 

@@ -11,7 +11,7 @@ use crate::shape::numel;
 use crate::tensor::{Tensor, Value, check_device};
 
 /// The mean, the sum, or the losses themselves.
-fn reduced(losses: &Tensor, reduction: Reduction) -> Result<Tensor> {
+pub(super) fn reduced(losses: &Tensor, reduction: Reduction) -> Result<Tensor> {
     match reduction {
         Reduction::Mean => mean(losses, None, false),
         Reduction::Sum => sum(losses, None, false, None),
@@ -34,30 +34,70 @@ fn reduced(losses: &Tensor, reduction: Reduction) -> Result<Tensor> {
 /// divides by the number of rows).
 pub fn cross_entropy(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
     const OP: &str = "cross_entropy";
-    check_float(OP, "x", x)?;
-    check_device(OP, x, target)?;
-    let (xs, ts) = (x.shape(), target.shape());
-    let Some(class_axis) = (match xs.len() {
-        0 => None,
-        1 => Some(0),
-        _ => Some(1),
-    }) else {
-        return Err(Error::shape(
-            OP,
-            "x must be (N, C), (C,) or (N, C, d1, ...), got a scalar of shape ()",
-        ));
+    let logits = Logits::new(OP, x, target)?;
+    let losses = if target.dtype().is_float() {
+        logits.check_probabilities(x, target)?;
+        rows_with_probabilities(&logits.rows_of(x)?, &logits.rows_of(target)?, reduction)?
+    } else {
+        let index = logits.classes_of(x, target, None)?;
+        rows_with_classes(&logits.rows_of(x)?, index, reduction)?
     };
-    let classes = xs[class_axis];
-    let mut outer = xs.to_vec();
-    outer.remove(class_axis);
-    let rows = numel(&outer);
-    let to_rows = |t: &Tensor| -> Result<Tensor> {
-        let axes: Vec<isize> = (0..xs.len())
-            .filter(|&a| a != class_axis)
-            .chain([class_axis])
+    if reduction == Reduction::None {
+        logits.outer_shape(&losses)
+    } else {
+        Ok(losses)
+    }
+}
+
+/// Where the classes of scores `(N, C)`, `(C,)` or `(N, C, d1, ...)` lie: what every loss over classes starts with.
+pub(super) struct Logits {
+    op: &'static str,
+    /// Axis of the classes.
+    axis: usize,
+    /// C.
+    pub(super) classes: usize,
+    /// The shape without C.
+    outer: Vec<usize>,
+}
+
+impl Logits {
+    /// Raises unless `x` is floating-point, has an axis of classes, and lies where `target` does.
+    pub(super) fn new(op: &'static str, x: &Tensor, target: &Tensor) -> Result<Self> {
+        check_float(op, "x", x)?;
+        check_device(op, x, target)?;
+        let xs = x.shape();
+        let axis = match xs.len() {
+            0 => {
+                return Err(Error::shape(
+                    op,
+                    "x must be (N, C), (C,) or (N, C, d1, ...), got a scalar of shape ()",
+                ));
+            }
+            1 => 0,
+            _ => 1,
+        };
+        let mut outer = xs.to_vec();
+        let classes = outer.remove(axis);
+        Ok(Self {
+            op,
+            axis,
+            classes,
+            outer,
+        })
+    }
+    /// Number of rows: `N * d1 * ...`.
+    pub(super) fn rows(&self) -> usize {
+        numel(&self.outer)
+    }
+    /// A tensor of the scores' shape as `(rows, C)`.
+    pub(super) fn rows_of(&self, t: &Tensor) -> Result<Tensor> {
+        let ndim = self.outer.len() + 1;
+        let axes: Vec<isize> = (0..ndim)
+            .filter(|&a| a != self.axis)
+            .chain([self.axis])
             .map(|a| a as isize)
             .collect();
-        let t = if class_axis + 1 == xs.len() {
+        let t = if self.axis + 1 == ndim {
             t.clone()
         } else {
             permute_dims(t, &axes)?
@@ -65,72 +105,83 @@ pub fn cross_entropy(x: &Tensor, target: &Tensor, reduction: Reduction) -> Resul
         if t.ndim() == 2 {
             Ok(t)
         } else {
-            shaped(&t, &[rows, classes])
+            shaped(&t, &[self.rows(), self.classes])
         }
-    };
-    let losses = if target.dtype().is_float() {
+    }
+    /// One number per row in the shape of the scores without C.
+    pub(super) fn outer_shape(&self, losses: &Tensor) -> Result<Tensor> {
+        if losses.shape()[..] == self.outer[..] {
+            Ok(losses.clone())
+        } else {
+            shaped(losses, &self.outer)
+        }
+    }
+    /// Raises unless `target` holds probabilities for `x`.
+    pub(super) fn check_probabilities(&self, x: &Tensor, target: &Tensor) -> Result<()> {
+        let (xs, ts) = (x.shape(), target.shape());
         if ts != xs {
             return Err(Error::shape(
-                OP,
+                self.op,
                 format!(
                     "probabilities must have the shape of x {xs}, got {ts} (class indices need an integer dtype)"
                 ),
             ));
         }
-        check_same_kind(OP, ("x", x), &[("target", Some(target))])?;
-        rows_with_probabilities(&to_rows(x)?, &to_rows(target)?, reduction)?
-    } else {
+        check_same_kind(self.op, ("x", x), &[("target", Some(target))])
+    }
+    /// The classes of all rows as int64 `(rows,)`, dense and each either in range or equal to `ignore`.
+    pub(super) fn classes_of(
+        &self,
+        x: &Tensor,
+        target: &Tensor,
+        ignore: Option<i64>,
+    ) -> Result<Value> {
         if !target.dtype().is_int() {
             return Err(Error::dtype(
-                OP,
+                self.op,
                 format!(
                     "target must hold class indices (any integer dtype) or probabilities, got {}",
                     target.dtype()
                 ),
             ));
         }
-        if ts[..] != outer[..] {
+        if target.shape()[..] != self.outer[..] {
             return Err(Error::shape(
-                OP,
+                self.op,
                 format!(
-                    "class indices for x {xs} must have shape {}, got {ts} (one index per row, or probabilities of x's \
+                    "class indices for x {} must have shape {}, got {} (one index per row, or probabilities of x's \
                      shape and dtype)",
-                    crate::shape::show(&outer)
+                    x.shape(),
+                    crate::shape::show(&self.outer),
+                    target.shape()
                 ),
             ));
         }
         let backend = dispatch(x.device());
         let index = backend.contiguous(&backend.cast(&target.value(), DType::I64)?)?;
-        let flat = index.layout.reshape(&[rows]);
+        let flat = index.layout.reshape(&[self.rows()]);
         let flat =
-            flat.ok_or_else(|| Error::internal(OP, "a contiguous target does not flatten"))?;
+            flat.ok_or_else(|| Error::internal(self.op, "a contiguous target does not flatten"))?;
         let index = index.with_layout(flat);
-        check_classes(&index, classes)?;
-        rows_with_classes(&to_rows(x)?, index, reduction)?
-    };
-    if reduction == Reduction::None && losses.shape()[..] != outer[..] {
-        shaped(&losses, &outer)
-    } else {
-        Ok(losses)
+        self.check_classes(&index, ignore)?;
+        Ok(index)
     }
-}
-
-/// Raises for the first class that does not exist.
-fn check_classes(index: &Value, classes: usize) -> Result<()> {
-    let all = index.dense::<i64>().unwrap_or(&[]);
-    match all
-        .iter()
-        .position(|&t| t < 0 || t as u64 >= classes as u64)
-    {
-        None => Ok(()),
-        Some(row) => Err(Error::index(
-            "cross_entropy",
-            format!(
-                "target {} in row {row} is not a class: x has {classes} classes, 0 to {}",
-                all[row],
-                classes as i64 - 1
-            ),
-        )),
+    /// Raises for the first class that does not exist.
+    fn check_classes(&self, index: &Value, ignore: Option<i64>) -> Result<()> {
+        let all = index.dense::<i64>().unwrap_or(&[]);
+        let wrong = |&t: &i64| Some(t) != ignore && (t < 0 || t as u64 >= self.classes as u64);
+        match all.iter().position(wrong) {
+            None => Ok(()),
+            Some(row) => Err(Error::index(
+                self.op,
+                format!(
+                    "target {} in row {row} is not a class: x has {} classes, 0 to {}",
+                    all[row],
+                    self.classes,
+                    self.classes as i64 - 1
+                ),
+            )),
+        }
     }
 }
 
@@ -214,7 +265,7 @@ fn rows_with_probabilities(x: &Tensor, target: &Tensor, reduction: Reduction) ->
 }
 
 /// Both of the same shape: broadcasting a target is nearly always a mistake.
-fn check_target(op: &'static str, x: &Tensor, target: &Tensor) -> Result<()> {
+pub(super) fn check_target(op: &'static str, x: &Tensor, target: &Tensor) -> Result<()> {
     check_same_kind(op, ("x", x), &[("target", Some(target))])?;
     if x.shape() == target.shape() {
         return Ok(());

@@ -4,10 +4,13 @@
 //! on one device and give [`Error`](crate::Error)s, never panics, for whatever a user may pass.
 
 pub mod activation;
+pub mod activation_family;
+pub mod class_loss;
 mod common;
 pub mod composed;
 pub mod conv;
 pub mod creation;
+pub mod distance_loss;
 pub mod dropout;
 pub mod elementwise;
 pub mod index;
@@ -24,9 +27,12 @@ mod testing;
 mod window;
 
 pub use activation::*;
+pub use activation_family::*;
+pub use class_loss::*;
 pub use common::{Activation, Reduction};
 pub use conv::conv2d;
 pub use creation::*;
+pub use distance_loss::*;
 pub use dropout::dropout;
 pub use elementwise::*;
 pub use index::*;

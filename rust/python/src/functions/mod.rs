@@ -13,6 +13,7 @@ macro_rules! functions {
     };
 }
 
+mod activation;
 mod creation;
 mod elementwise;
 mod grad;
@@ -42,6 +43,7 @@ pub(crate) fn matmul_work(a: &Tensor, b: &Tensor) -> usize {
 /// Every operation that computes on tensors, by its Python name.
 fn op_names() -> Vec<&'static str> {
     [
+        activation::NAMES,
         elementwise::NAMES,
         reduce::NAMES,
         shape::NAMES,
@@ -53,6 +55,7 @@ fn op_names() -> Vec<&'static str> {
 
 /// Adds all functions to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    activation::register(m)?;
     creation::register(m)?;
     elementwise::register(m)?;
     grad::register(m)?;

@@ -1,67 +1,23 @@
-"""The functions behind the modules, under PyTorch's names and in its order of arguments.
-
-Axes are named in the docstrings: N batch, C channels, H height, W width; `*` is any number of axes. `axis` is accepted
-wherever `dim` is.
-"""
+"""Layers as functions: linear maps, convolution, pooling, normalisation."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from .. import _core
-from .._core import Tensor
+from ... import _core
+from ..._core import Tensor
+from .common import Activation, Pair, check_dtype
 
 __all__ = [
     "adaptive_avg_pool2d",
     "avg_pool2d",
     "batch_norm",
-    "binary_cross_entropy_with_logits",
     "conv2d",
-    "cross_entropy",
     "dropout",
     "flatten",
-    "gelu",
     "linear",
-    "log_softmax",
     "max_pool2d",
-    "mse_loss",
-    "relu",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "softplus",
-    "tanh",
 ]
-
-Reduction = Literal["mean", "sum", "none"]
-Activation = Literal["none", "relu"]
-Pair = int | tuple[int, int]
-
-
-def _check_dtype(op: str, input: Tensor, weight: Tensor | None) -> None:
-    """Layers do not promote: a float64 input would silently make everything after it twice as slow."""
-    for value in (input, weight):
-        if value is not None and not isinstance(value, Tensor):
-            raise TypeError(
-                f"[{op}] expected a corten.Tensor, not {type(value).__name__} (convert it with corten.tensor(...))"
-            )
-    if input is None:
-        raise TypeError(f"[{op}] expected a corten.Tensor, not NoneType: does the layer before it return its result?")
-    if weight is not None and input.dtype != weight.dtype:
-        name = weight.dtype.name
-        raise TypeError(
-            f"[{op}] input is {input.dtype.name} but the weight is {name}: convert the input with .astype({name!r}), "
-            f"or the module with .to({input.dtype.name!r})"
-        )
-
-
-def _axis(op: str, dim: int | None, axis: int | None, default: int) -> int:
-    if dim is not None and axis is not None:
-        raise TypeError(f"[{op}] takes dim or axis, not both")
-    return dim if dim is not None else axis if axis is not None else default
-
-
-# -- layers
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activation: Activation = "none") -> Tensor:
@@ -84,7 +40,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     >>> ct.nn.functional.linear(ct.tensor([[1.0, 2.0]]), ct.tensor([[3.0, 4.0]]), ct.tensor([0.5])).tolist()
     [[11.5]]
     """
-    _check_dtype("linear", input, weight)
+    check_dtype("linear", input, weight)
     return _core.linear(input, weight, bias, activation=activation)
 
 
@@ -126,7 +82,7 @@ def conv2d(
     >>> ct.nn.functional.conv2d(ct.ones((1, 1, 5, 5)), ct.ones((2, 1, 3, 3)), padding=1).shape
     (1, 2, 5, 5)
     """
-    _check_dtype("conv2d", input, weight)
+    check_dtype("conv2d", input, weight)
     return _core.conv2d(input, weight, bias, stride, padding, dilation, groups, activation=activation)
 
 
@@ -235,7 +191,7 @@ def batch_norm(
     >>> [round(v, 3) for v in y.flatten().tolist()]
     [-1.0, 1.0]
     """
-    _check_dtype("batch_norm", input, weight if weight is not None else running_mean)
+    check_dtype("batch_norm", input, weight if weight is not None else running_mean)
     return _core.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
@@ -264,149 +220,3 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     (2, 12)
     """
     return _core.flatten(input, start_dim, end_dim)
-
-
-# -- activations
-
-
-def relu(input: Tensor) -> Tensor:
-    """`max(x, 0)`, element by element; the gradient at 0 is 0.
-
-    >>> import corten as ct
-    >>> ct.nn.functional.relu(ct.tensor([-1.0, 2.0])).tolist()
-    [0.0, 2.0]
-    """
-    return _core.relu(input)
-
-
-def gelu(input: Tensor, approximate: Literal["none", "tanh"] = "none") -> Tensor:
-    """`x Phi(x)` with the normal distribution function Phi; "tanh" is the approximation by a hyperbolic tangent.
-
-    D. Hendrycks, K. Gimpel, "Gaussian Error Linear Units (GELUs)", 2016, arXiv:1606.08415.
-
-    >>> import corten as ct
-    >>> round(ct.nn.functional.gelu(ct.tensor(1.0)).item(), 4)
-    0.8413
-    """
-    return _core.gelu(input, approximate)
-
-
-def sigmoid(input: Tensor) -> Tensor:
-    """`1 / (1 + exp(-x))`, element by element.
-
-    >>> import corten as ct
-    >>> ct.nn.functional.sigmoid(ct.tensor(0.0)).item()
-    0.5
-    """
-    return _core.sigmoid(input)
-
-
-def tanh(input: Tensor) -> Tensor:
-    """The hyperbolic tangent, element by element.
-
-    >>> import corten as ct
-    >>> ct.nn.functional.tanh(ct.tensor(0.0)).item()
-    0.0
-    """
-    return _core.tanh(input)
-
-
-def softplus(input: Tensor, beta: float = 1.0) -> Tensor:
-    """`log(1 + exp(beta x)) / beta`, element by element, without overflow.
-
-    Raises:
-        ValueError: beta is not positive.
-
-    >>> import corten as ct
-    >>> round(ct.nn.functional.softplus(ct.tensor(0.0)).item(), 4)
-    0.6931
-    """
-    if beta == 1:
-        return _core.softplus(input)
-    if not beta > 0:
-        raise ValueError(f"[softplus] beta must be positive, got {beta}")
-    return _core.softplus(input * beta) / beta
-
-
-def silu(input: Tensor) -> Tensor:
-    """`x sigmoid(x)`, element by element; also called swish.
-
-    S. Elfwing, E. Uchibe, K. Doya, "Sigmoid-Weighted Linear Units", 2017, arXiv:1702.03118.
-
-    >>> import corten as ct
-    >>> ct.nn.functional.silu(ct.tensor(0.0)).item()
-    0.0
-    """
-    return _core.silu(input)
-
-
-def softmax(input: Tensor, dim: int | None = None, *, axis: int | None = None) -> Tensor:
-    """`exp(x_i) / sum_j exp(x_j)` along an axis (the last by default), without overflow.
-
-    >>> import corten as ct
-    >>> ct.nn.functional.softmax(ct.zeros((1, 4)), dim=1).tolist()
-    [[0.25, 0.25, 0.25, 0.25]]
-    """
-    return _core.softmax(input, _axis("softmax", dim, axis, -1))
-
-
-def log_softmax(input: Tensor, dim: int | None = None, *, axis: int | None = None) -> Tensor:
-    """`x_i - log sum_j exp(x_j)` along an axis (the last by default), without overflow.
-
-    >>> import corten as ct
-    >>> ct.nn.functional.log_softmax(ct.tensor([[0.0]])).tolist()
-    [[0.0]]
-    """
-    return _core.log_softmax(input, _axis("log_softmax", dim, axis, -1))
-
-
-# -- losses
-
-
-def cross_entropy(input: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Cross-entropy of logits: `-log softmax(x)[target]`, or `-sum_c target_c log softmax(x)_c` for probabilities.
-
-    Args:
-        input: logits (N, C), (C,) or (N, C, d1, ...).
-        target: class indices, any integer dtype, of the input's shape without C; or probabilities of the input's shape.
-        reduction: "mean" over the samples, "sum" or "none".
-
-    Raises:
-        ValueError: the shapes do not fit.
-        IndexError: a class index is outside of [0, C).
-
-    >>> import corten as ct
-    >>> round(ct.nn.functional.cross_entropy(ct.zeros((2, 10)), ct.tensor([3, 7])).item(), 4)
-    2.3026
-    """
-    return _core.cross_entropy(input, target, reduction)
-
-
-def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """`-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))`, computed from the logits without overflow.
-
-    Args:
-        input: logits (*).
-        target: probabilities (*), from 0 to 1.
-        reduction: "mean" over the elements, "sum" or "none".
-
-    >>> import corten as ct
-    >>> round(ct.nn.functional.binary_cross_entropy_with_logits(ct.zeros((2,)), ct.ones((2,))).item(), 4)
-    0.6931
-    """
-    return _core.binary_cross_entropy_with_logits(input, target, reduction)
-
-
-def mse_loss(input: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """The squared difference `(x - t)^2`.
-
-    Args:
-        input: (*).
-        target: (*).
-        reduction: "mean" over the elements, "sum" or "none".
-
-    >>> import corten as ct
-    >>> ct.nn.functional.mse_loss(ct.tensor([1.0, 2.0]), ct.tensor([1.0, 4.0])).item()
-    2.0
-    """
-    return _core.mse_loss(input, target, reduction)
