@@ -146,10 +146,10 @@ def distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 def rows() -> dict[str, Row]:
     """Every row by name."""
-    from op_rows import activations, distances, elementwise, losses, network, reductions, shapes
+    from op_rows import activations, distances, elementwise, losses, network, reductions, sample_norms, shapes
 
     table: dict[str, Row] = {}
-    for family in (elementwise, reductions, shapes, activations, network, losses, distances):
+    for family in (elementwise, reductions, shapes, activations, network, losses, distances, sample_norms):
         for row in family.ROWS:
             if row.name in table:
                 raise ValueError(f"two rows for {row.name}")

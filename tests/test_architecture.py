@@ -346,7 +346,10 @@ PUBLIC = {
     "corten.nn": """
         Module Parameter Sequential ModuleList Identity Linear Conv2d MaxPool2d AvgPool2d AdaptiveAvgPool2d
         Flatten BatchNorm1d BatchNorm2d Dropout ReLU GELU Sigmoid Tanh Softplus Softmax CrossEntropyLoss MSELoss
-        BCEWithLogitsLoss init functional
+        BCEWithLogitsLoss init functional LeakyReLU PReLU ELU CELU SELU Mish Hardtanh ReLU6 Softsign Hardsigmoid
+        Hardswish LogSigmoid Tanhshrink Softshrink Hardshrink Threshold GLU Softmin NLLLoss L1Loss HuberLoss
+        SmoothL1Loss KLDivLoss BCELoss LayerNorm RMSNorm GroupNorm InstanceNorm1d InstanceNorm2d LocalResponseNorm
+        Embedding Conv1d MaxPool1d AvgPool1d AdaptiveAvgPool1d
     """,
     "corten.nn.functional": """
         relu gelu sigmoid tanh softplus softmax log_softmax linear conv2d max_pool2d avg_pool2d dropout

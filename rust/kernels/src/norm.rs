@@ -11,6 +11,9 @@ use crate::simd::{self, Kernel, Simd, dispatch_on};
 use crate::sum::{CHUNK, add_first, each_vector, fold, load, store};
 use core::ops::Range;
 
+mod rows;
+pub use rows::{layer_norm, layer_norm_backward};
+
 /// Rows per chunk of the `s == 1` path, whose lanes lie along the channels.
 const ROWS: usize = 256;
 /// Channels per tile of that path.

@@ -179,6 +179,26 @@ pub trait Network {
         batch_stats: bool,
         needs: [bool; 3],
     ) -> Result<[Option<Value>; 3]>;
+    /// Normalises the rows of `x (rows, cols)`: `[y, mean, rstd]`, the latter two `(rows,)`; not `centred`, the mean counts as 0.
+    fn layer_norm(
+        &self,
+        centred: bool,
+        eps: f64,
+        x: &Value,
+        gamma: Option<&Value>,
+        beta: Option<&Value>,
+    ) -> Result<[Value; 3]>;
+    /// `dx`, `dgamma`, `dbeta` of [`Network::layer_norm`], those that are needed.
+    fn layer_norm_backward(
+        &self,
+        centred: bool,
+        x: &Value,
+        dy: &Value,
+        mean: &Value,
+        rstd: &Value,
+        gamma: Option<&Value>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Value>; 3]>;
     /// Softmax (or its logarithm) over the last axis.
     fn softmax(&self, log: bool, x: &Value) -> Result<Value>;
     /// Its gradient from the output `y`.

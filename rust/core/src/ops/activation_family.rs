@@ -205,7 +205,7 @@ pub fn glu(x: &Tensor, axis: isize) -> Result<Tensor> {
     let x = float(x)?;
     let axis = normalize_axis(OP, axis, x.ndim())?;
     let size = x.shape()[axis];
-    if size % 2 != 0 {
+    if !size.is_multiple_of(2) {
         return Err(Error::shape(
             OP,
             format!(

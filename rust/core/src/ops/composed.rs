@@ -257,6 +257,29 @@ pub fn batch_norm(
     normalize(x, &squeeze(&centre, Some(&axes))?, &rstd, weight, bias)
 }
 
+/// `(x - mean) / sqrt(var + eps) * weight + bias` for each row of `x (rows, cols)`; not `centred`, the mean counts as 0.
+pub fn rows_norm(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    eps: f64,
+    centred: bool,
+) -> Result<Tensor> {
+    let mut d = x.clone();
+    if centred {
+        d = subtract(x, &mean(x, Some(&[1]), true)?)?;
+    }
+    let var = mean(&multiply(&d, &d)?, Some(&[1]), true)?;
+    let mut y = divide(&d, &sqrt(&affine(&var, 1.0, eps)?)?)?;
+    if let Some(weight) = weight {
+        y = multiply(&y, weight)?;
+    }
+    if let Some(bias) = bias {
+        y = add(&y, bias)?;
+    }
+    Ok(y)
+}
+
 /// `exp(x - max) / sum(exp(x - max))`.
 pub fn softmax(x: &Tensor, axis: isize) -> Result<Tensor> {
     let e = exp(&subtract(x, &max(x, Some(&[axis]), true)?.detach())?)?;

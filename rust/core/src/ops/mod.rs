@@ -20,6 +20,7 @@ pub mod matmul;
 pub mod norm;
 pub mod pool;
 pub mod reduce;
+pub mod row_norm;
 pub mod shape;
 pub mod softmax;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use matmul::matmul;
 pub use norm::batch_norm;
 pub use pool::*;
 pub use reduce::*;
+pub use row_norm::*;
 pub use shape::*;
 pub use softmax::*;
 pub use window::Padding;

@@ -19,6 +19,7 @@ mod elementwise;
 mod grad;
 mod loss;
 mod network;
+mod norm;
 mod optim;
 mod reduce;
 mod shape;
@@ -49,6 +50,7 @@ fn op_names() -> Vec<&'static str> {
         shape::NAMES,
         network::NAMES,
         loss::NAMES,
+        norm::NAMES,
     ]
     .concat()
 }
@@ -61,6 +63,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     grad::register(m)?;
     loss::register(m)?;
     network::register(m)?;
+    norm::register(m)?;
     optim::register(m)?;
     reduce::register(m)?;
     shape::register(m)?;

@@ -358,6 +358,56 @@ impl Network for Me {
         ])
     }
 
+    fn layer_norm(
+        &self,
+        centred: bool,
+        eps: f64,
+        x: &Value,
+        gamma: Option<&Value>,
+        beta: Option<&Value>,
+    ) -> Result<[Value; 3]> {
+        let x = self.contiguous(x)?;
+        let gamma = gamma.map(|v| self.contiguous(v)).transpose()?;
+        let beta = beta.map(|v| self.contiguous(v)).transpose()?;
+        let (rows, cols) = (x.shape()[0], x.shape()[1]);
+        let mut y = fresh(x.dtype(), x.numel())?;
+        let (mut mean, mut rstd) = (fresh(x.dtype(), rows)?, fresh(x.dtype(), rows)?);
+        with_real!("layer_norm", x.dtype(), T => k::norm::layer_norm::<T>(
+            rows, cols, centred, eps, dense(&x), gamma.as_ref().map(dense), beta.as_ref().map(dense),
+            y.slice_mut(), mean.slice_mut(), rstd.slice_mut()));
+        Ok([
+            done(y, [rows, cols])?,
+            done(mean, [rows])?,
+            done(rstd, [rows])?,
+        ])
+    }
+
+    fn layer_norm_backward(
+        &self,
+        centred: bool,
+        x: &Value,
+        dy: &Value,
+        mean: &Value,
+        rstd: &Value,
+        gamma: Option<&Value>,
+        needs: [bool; 3],
+    ) -> Result<[Option<Value>; 3]> {
+        let (x, dy) = (self.contiguous(x)?, self.contiguous(dy)?);
+        let gamma = gamma.map(|v| self.contiguous(v)).transpose()?;
+        let (rows, cols) = (x.shape()[0], x.shape()[1]);
+        let mut dx = maybe(needs[0], x.dtype(), x.numel())?;
+        let mut dgamma = maybe(needs[1], x.dtype(), cols)?;
+        let mut dbeta = maybe(needs[2], x.dtype(), cols)?;
+        with_real!("layer_norm", x.dtype(), T => k::norm::layer_norm_backward::<T>(
+            rows, cols, centred, dense(&x), dense(&dy), dense(mean), dense(rstd), gamma.as_ref().map(dense),
+            part(&mut dx), part(&mut dgamma), part(&mut dbeta)));
+        Ok([
+            dx.map(|v| done(v, [rows, cols])).transpose()?,
+            dgamma.map(|v| done(v, [cols])).transpose()?,
+            dbeta.map(|v| done(v, [cols])).transpose()?,
+        ])
+    }
+
     fn softmax(&self, log: bool, x: &Value) -> Result<Value> {
         let x = self.contiguous(x)?;
         let n = x.layout.ndim();
