@@ -61,6 +61,13 @@ WRONG = [
     ("threads", lambda: _core.set_num_threads(0), ValueError, r"(?i)thread|at least 1|positive"),
     ("empty max", lambda: f(0).max(), ValueError, r"\[max\]"),
     ("empty argmax", lambda: f(0).argmax(), ValueError, r"\[argmax\]"),
+    # counts
+    ("too many threads", lambda: _core.set_num_threads(10**9), ValueError, r"at most 1024, got 1000000000"),
+    ("negative count", lambda: _core.linspace(0, 1, -1), ValueError, r">= 0, not -1"),
+    # bits of numbers: NumPy and torch work on them, corten does not pretend to
+    ("and of ints", lambda: i(2) & 3, TypeError, r"operator &.*booleans, got int64.*logical"),
+    ("or with ints", lambda: (i(2) > 0) | i(2), TypeError, r"operator \|.*int64"),
+    ("not of floats", lambda: ~f(2), TypeError, r"operator ~.*float32.*logical_not"),
     # the graph -> RuntimeError, with the way out
     ("numpy with grad", lambda: f(2).requires_grad_().numpy(), RuntimeError, r"detach"),
     ("no graph", lambda: f().backward(), RuntimeError, r"\[backward\].*require grad"),

@@ -347,3 +347,19 @@ impl<'py> FromPyObject<'_, 'py> for Pair {
         pair(&obj).map(Self)
     }
 }
+
+/// A number of things: an int that is not negative.
+#[derive(Clone, Copy)]
+pub(crate) struct Count(pub(crate) usize);
+
+impl<'py> FromPyObject<'_, 'py> for Count {
+    type Error = PyErr;
+    fn extract(obj: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let n = int(&obj).ok_or_else(|| {
+            PyTypeError::new_err(format!("expected an int, not {}", type_name(&obj)))
+        })?;
+        usize::try_from(n)
+            .map(Self)
+            .map_err(|_| PyValueError::new_err(format!("expected a number >= 0, not {n}")))
+    }
+}

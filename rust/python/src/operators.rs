@@ -3,7 +3,7 @@
 // What pyo3 generates inside our macros counts as ours.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use corten_core::{Tensor, ops};
+use corten_core::{DType, Scalar, Tensor, ops};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -51,9 +51,54 @@ operators! {
     divide: __truediv__ __rtruediv__;
     floor_divide: __floordiv__ __rfloordiv__;
     remainder: __mod__ __rmod__;
-    logical_and: __and__ __rand__;
-    logical_or: __or__ __ror__;
-    logical_xor: __xor__ __rxor__;
+}
+
+/// `&`, `|` and `^` are for booleans only: on numbers NumPy and PyTorch work on the bits, which a logical result would
+/// silently not do.
+macro_rules! boolean_operators {
+    ($($op:ident $sign:literal: $slot:ident $reflected:ident;)*) => {
+        #[pymethods]
+        impl PyTensor {
+            $(
+                fn $slot(&self, other: &Bound<'_, PyAny>) -> PyResult<Object> {
+                    all_boolean($sign, &self.tensor, other)?;
+                    binary(&self.tensor, other.as_borrowed(), |other| ops::$op(&self.tensor, other))
+                }
+                fn $reflected(&self, other: &Bound<'_, PyAny>) -> PyResult<Object> {
+                    all_boolean($sign, &self.tensor, other)?;
+                    binary(&self.tensor, other.as_borrowed(), |other| ops::$op(other, &self.tensor))
+                }
+            )*
+        }
+    };
+}
+boolean_operators! {
+    logical_and "&": __and__ __rand__;
+    logical_or "|": __or__ __ror__;
+    logical_xor "^": __xor__ __rxor__;
+}
+
+/// Raises TypeError if one of the operands is a tensor or a number that is not boolean.
+fn all_boolean(sign: &str, x: &Tensor, other: &Bound<'_, PyAny>) -> PyResult<()> {
+    let dtype = match Operand::parse(other.as_borrowed())? {
+        Some(Operand::Tensor(t)) => t.dtype(),
+        Some(Operand::Array(t)) => t.dtype(),
+        Some(Operand::Scalar(s)) => match s {
+            Scalar::Bool(_) => DType::Bool,
+            Scalar::Int(_) => DType::I64,
+            Scalar::Float(_) => DType::F32,
+        },
+        None => DType::Bool, // not ours to judge
+    };
+    for dtype in [x.dtype(), dtype] {
+        if dtype != DType::Bool {
+            return Err(PyTypeError::new_err(format!(
+                "[operator {sign}] takes booleans, got {}: compare first, as in (x > 0) {sign} (y > 0), or use logical_*",
+                dtype.name()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Both operands of `@`; `None` when `other` is no array.
@@ -124,6 +169,12 @@ impl PyTensor {
         run(py, self.tensor.numel(), || ops::abs(&self.tensor)).map(Self::new)
     }
     fn __invert__(&self, py: Python<'_>) -> PyResult<Self> {
+        if self.tensor.dtype() != DType::Bool {
+            return Err(PyTypeError::new_err(format!(
+                "[operator ~] takes booleans, got {}: compare first, as in ~(x > 0), or use logical_not",
+                self.tensor.dtype().name()
+            )));
+        }
         run(py, self.tensor.numel(), || ops::logical_not(&self.tensor)).map(Self::new)
     }
     /// Compares element by element; the result is a bool tensor.

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::arrays::{self, Copy};
-use crate::convert::{Arg, DTypeArg, DeviceArg, Number, ShapeArg, given};
+use crate::convert::{Arg, Count, DTypeArg, DeviceArg, Number, ShapeArg, given};
 use crate::seam::run;
 use crate::tensor::PyTensor;
 
@@ -285,13 +285,13 @@ fn linspace(
     py: Python<'_>,
     start: f64,
     stop: f64,
-    num: usize,
+    num: Count,
     dtype: Option<DTypeArg>,
     endpoint: bool,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
-    run(py, num, || {
-        ops::linspace(start, stop, num, given(dtype), endpoint, device.0)
+    run(py, num.0, || {
+        ops::linspace(start, stop, num.0, given(dtype), endpoint, device.0)
     })
     .map(PyTensor::new)
 }
@@ -309,12 +309,13 @@ fn linspace(
 )]
 fn eye(
     py: Python<'_>,
-    n_rows: usize,
-    n_cols: Option<usize>,
+    n_rows: Count,
+    n_cols: Option<Count>,
     k: isize,
     dtype: Option<DTypeArg>,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
+    let (n_rows, n_cols) = (n_rows.0, n_cols.map(|n| n.0));
     let work = n_rows.saturating_mul(n_cols.unwrap_or(n_rows));
     run(py, work, || {
         ops::eye(n_rows, n_cols, k, given(dtype), device.0)

@@ -9,7 +9,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::convert::{Arg, Pair, type_name};
+use crate::convert::{Arg, Count, Pair, type_name};
 use crate::seam::run;
 use crate::tensor::PyTensor;
 
@@ -168,7 +168,7 @@ fn conv_work(x: &Tensor, weight: &Tensor) -> usize {
 #[pyfunction]
 #[pyo3(
     signature = (x, weight, bias = None, stride = ONE, padding = PaddingArg(ops::Padding::Explicit([0, 0])), dilation = ONE,
-                 groups = 1, activation = "none"),
+                 groups = Count(1), activation = "none"),
     text_signature = "(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, activation='none')"
 )]
 fn conv2d(
@@ -179,7 +179,7 @@ fn conv2d(
     stride: Pair,
     padding: PaddingArg,
     dilation: Pair,
-    groups: usize,
+    groups: Count,
     activation: &str,
 ) -> PyResult<PyTensor> {
     run(py, conv_work(x.0, weight.0), || {
@@ -191,7 +191,7 @@ fn conv2d(
             stride.0,
             padding.0,
             dilation.0,
-            groups,
+            groups.0,
             activation,
         )
     })

@@ -8,6 +8,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::convert::Count;
 use crate::seam::{LONG, run};
 
 /// Starts the random numbers anew: the same seed gives the same numbers, on any number of threads.
@@ -49,13 +50,15 @@ fn set_rng_state(state: (u64, u64)) {
 
 /// Sets the number of threads that operations use, the caller's included. Results do not depend on it.
 #[pyfunction]
-fn set_num_threads(n: usize) -> PyResult<()> {
-    if n == 0 {
-        return Err(PyValueError::new_err(
-            "[set_num_threads] at least one thread is needed",
-        ));
+fn set_num_threads(n: Count) -> PyResult<()> {
+    // The number is never clamped, so one that no machine could start is a mistake.
+    if !(1..=1024).contains(&n.0) {
+        return Err(PyValueError::new_err(format!(
+            "[set_num_threads] takes at least one thread and at most 1024, got {}",
+            n.0
+        )));
     }
-    parallel::set_num_threads(n);
+    parallel::set_num_threads(n.0);
     Ok(())
 }
 
