@@ -146,10 +146,33 @@ def distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 def rows() -> dict[str, Row]:
     """Every row by name."""
-    from op_rows import activations, distances, elementwise, losses, network, reductions, sample_norms, shapes
+    from op_rows import (
+        activations,
+        arrange,
+        distances,
+        elementwise,
+        losses,
+        network,
+        reductions,
+        sample_norms,
+        selection,
+        shapes,
+    )
 
     table: dict[str, Row] = {}
-    for family in (elementwise, reductions, shapes, activations, network, losses, distances, sample_norms):
+    families = (
+        elementwise,
+        reductions,
+        shapes,
+        arrange,
+        selection,
+        activations,
+        network,
+        losses,
+        distances,
+        sample_norms,
+    )
+    for family in families:
         for row in family.ROWS:
             if row.name in table:
                 raise ValueError(f"two rows for {row.name}")

@@ -145,7 +145,21 @@ def test_pools_and_chains_are_freed_without_recursion() -> None:
 # -- kernels and twins
 
 #: Modules of corten-kernels whose public functions are kernels.
-FAMILIES = ["elementwise", "reduce", "norm", "softmax", "loss", "pool", "index", "optim", "rng", "gemm", "conv"]
+FAMILIES = [
+    "elementwise",
+    "reduce",
+    "norm",
+    "softmax",
+    "loss",
+    "pool",
+    "index",
+    "optim",
+    "rng",
+    "gemm",
+    "conv",
+    "scan",
+    "sort",
+]
 #: Public functions that are no kernels: sizes and plans.
 NO_KERNELS = re.compile(r"workspace|_len$|^plan|^k_blocks$|^threads_for|^set_|^with_")
 

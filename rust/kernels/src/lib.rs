@@ -18,8 +18,10 @@ pub mod pool;
 pub mod reduce;
 pub mod reference;
 pub mod rng;
+pub mod scan;
 pub mod simd;
 pub mod softmax;
+pub mod sort;
 mod sum;
 
 pub use element::{Number, Real, Strided};

@@ -38,6 +38,7 @@ from .activations import (
     tanhshrink,
     threshold,
 )
+from .arrange import one_hot, pad, unfold
 from .common import Activation as Activation
 from .common import Pair as Pair
 from .common import Reduction as Reduction
@@ -94,6 +95,8 @@ __all__ = [
     "mish",
     "mse_loss",
     "nll_loss",
+    "one_hot",
+    "pad",
     "prelu",
     "relu",
     "relu6",
@@ -110,4 +113,5 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "unfold",
 ]

@@ -11,6 +11,7 @@ use corten_kernels::pool::Pool2d;
 
 pub use corten_kernels::elementwise::{Binary, Compare, Logical, Unary, UnaryGrad};
 pub use corten_kernels::reduce::Reduce;
+pub use corten_kernels::scan::Scan;
 pub use corten_kernels::{conv, gemm, optim, pool};
 
 use crate::device::Device;
@@ -91,6 +92,10 @@ pub trait Elements {
     fn gather_rows(&self, x: &Value, idx: &Value) -> Result<Value>;
     /// The transpose: `out (rows, *rest)`, `out[idx[i], :] += g[i, :]` in ascending order of `i`; `g` is `idx.shape ++ rest`.
     fn scatter_add_rows(&self, rows: usize, g: &Value, idx: &Value) -> Result<Value>;
+    /// Running sums or products along the last axis, in C order; integers and bools give int64.
+    fn scan(&self, op: Scan, x: &Value) -> Result<Value>;
+    /// int64 indices that sort along the last axis, in C order; stable, NaN last.
+    fn argsort(&self, descending: bool, x: &Value) -> Result<Value>;
     /// Uniform in `[0, 1)`.
     fn uniform(&self, seed: u64, stream: u64, shape: &[usize], dtype: DType) -> Result<Value>;
     /// Standard normal.

@@ -272,21 +272,22 @@ pub fn take_rows(x: &Tensor, indices: &Tensor) -> Result<Tensor> {
             idx = r#where(&less(&idx, 0)?, &wrapped, &idx)?;
         }
     }
-    gather(x, &idx.value())
+    gather_rows(x, &idx.value())
 }
-fn gather(x: &Tensor, idx: &Value) -> Result<Tensor> {
+/// [`take_rows`] with int64 indices known to be in range.
+pub(crate) fn gather_rows(x: &Tensor, idx: &Value) -> Result<Tensor> {
     let out = dispatch(x.device()).gather_rows(&x.value(), idx)?;
     Ok(record("take_rows", &[x], out, |_| {
         let (rows, idx) = (x.shape()[0], idx.clone());
-        vjp(move |_, g, _| Ok(vec![Some(scatter(g, rows, &idx)?)]))
+        vjp(move |_, g, _| Ok(vec![Some(scatter_rows(g, rows, &idx)?)]))
     }))
 }
-/// The transpose of [`gather`].
-fn scatter(g: &Tensor, rows: usize, idx: &Value) -> Result<Tensor> {
+/// The transpose of [`gather_rows`]: `rows` rows of zeros, to which the rows of `g` are added in ascending order.
+pub(crate) fn scatter_rows(g: &Tensor, rows: usize, idx: &Value) -> Result<Tensor> {
     let out = dispatch(g.device()).scatter_add_rows(rows, &g.value(), idx)?;
     Ok(record("scatter_add_rows", &[g], out, |_| {
         let idx = idx.clone();
-        vjp(move |_, g, _| Ok(vec![Some(gather(g, &idx)?)]))
+        vjp(move |_, g, _| Ok(vec![Some(gather_rows(g, &idx)?)]))
     }))
 }
 

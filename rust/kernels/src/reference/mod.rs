@@ -12,4 +12,6 @@ pub mod optim;
 pub mod pool;
 pub mod reduce;
 pub mod rng;
+pub mod scan;
 pub mod softmax;
+pub mod sort;

@@ -14,6 +14,7 @@ macro_rules! functions {
 }
 
 mod activation;
+mod arrange;
 mod creation;
 mod elementwise;
 mod grad;
@@ -22,6 +23,7 @@ mod network;
 mod norm;
 mod optim;
 mod reduce;
+mod select;
 mod shape;
 mod state;
 
@@ -48,6 +50,8 @@ fn op_names() -> Vec<&'static str> {
         elementwise::NAMES,
         reduce::NAMES,
         shape::NAMES,
+        arrange::NAMES,
+        select::NAMES,
         network::NAMES,
         loss::NAMES,
         norm::NAMES,
@@ -58,6 +62,7 @@ fn op_names() -> Vec<&'static str> {
 /// Adds all functions to the module.
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     activation::register(m)?;
+    arrange::register(m)?;
     creation::register(m)?;
     elementwise::register(m)?;
     grad::register(m)?;
@@ -66,6 +71,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     norm::register(m)?;
     optim::register(m)?;
     reduce::register(m)?;
+    select::register(m)?;
     shape::register(m)?;
     state::register(m)
 }

@@ -4,7 +4,7 @@ use corten_kernels::Strided;
 use corten_kernels::parallel::take_interrupted;
 
 use super::{DEVICE, Me, k};
-use crate::backend::{Backend, Binary, Compare, Elements, Logical, Reduce, Unary, UnaryGrad};
+use crate::backend::{Backend, Binary, Compare, Elements, Logical, Reduce, Scan, Unary, UnaryGrad};
 use crate::device::Device;
 use crate::dtype::{DType, Element, Scalar};
 use crate::error::{Error, Result};
@@ -266,6 +266,31 @@ impl Elements for Me {
         with_real!("scatter_add_rows", g.dtype(), T => k::index::scatter_add_rows::<T>(
             numel(rest), dense(&g), dense(&idx), out.slice_mut()));
         done(out, shape)
+    }
+
+    fn scan(&self, op: Scan, x: &Value) -> Result<Value> {
+        let x = self.contiguous(x)?;
+        let n = x.shape().last().copied().unwrap_or(1);
+        let dtype = if x.dtype().is_float() {
+            x.dtype()
+        } else {
+            DType::I64
+        };
+        let mut out = fresh(dtype, x.numel())?;
+        if x.dtype().is_float() {
+            with_real!("scan", x.dtype(), T => k::scan::scan::<T>(op, n, dense(&x), out.slice_mut()));
+        } else {
+            with_element!(x.dtype(), T => k::scan::scan_int::<T>(op, n, dense(&x), out.slice_mut()));
+        }
+        done(out, x.shape().clone())
+    }
+
+    fn argsort(&self, descending: bool, x: &Value) -> Result<Value> {
+        let x = self.contiguous(x)?;
+        let n = x.shape().last().copied().unwrap_or(1);
+        let mut out = fresh(DType::I64, x.numel())?;
+        with_element!(x.dtype(), T => k::sort::argsort::<T>(descending, n, dense(&x), out.slice_mut()));
+        done(out, x.shape().clone())
     }
 
     fn uniform(&self, seed: u64, stream: u64, shape: &[usize], dtype: DType) -> Result<Value> {
