@@ -38,7 +38,8 @@ fn rows<T: Sync, U: Send>(n: usize, x: &[T], out: &mut [U], f: impl Fn(&[T], &mu
 /// When `out` is not as long as `x`, or `n` does not divide that.
 pub fn scan<T: Real>(op: Scan, n: usize, x: &[T], out: &mut [T]) {
     rows(n, x, out, |x, y| {
-        let mut total = if op == Scan::Sum { 0.0 } else { 1.0 };
+        // -0, not 0: it leaves a first element of -0 as it is.
+        let mut total = if op == Scan::Sum { -0.0 } else { 1.0 };
         for (x, y) in x.iter().zip(y) {
             match op {
                 Scan::Sum => total += x.to_f64(),
