@@ -213,6 +213,14 @@ def test_grad_mode_is_thread_local() -> None:
 # -- hooks
 
 
+def test_a_hook_that_changes_the_shape_is_told_so() -> None:
+    x = ct.ones((4, 3), requires_grad=True)
+    y = x * 2.0
+    y.register_hook(lambda g: ct.zeros(7))
+    with pytest.raises(ValueError, match=r"hook on the gradient of 'multiply'.*\(4, 3\).*\(7,\)"):
+        y.sum().backward()
+
+
 def test_leaf_hook_fires_once_with_the_final_gradient() -> None:
     x = leaf([2.0])
     seen: list[list[float]] = []

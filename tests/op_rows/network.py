@@ -467,6 +467,7 @@ ROWS = [
             bad(ValueError, r"\[batch_norm\].*weight.*\(2,\)", np.ones((4, 3)), weight=np.ones(2), training=True),
             bad(ValueError, r"\[batch_norm\]", np.ones(3), training=True),
             bad(ValueError, r"\[batch_norm\].*two", np.ones((1, 3)), training=True),
+            bad(ValueError, r"\[batch_norm\].*eps.*-1", np.ones((4, 3)), training=True, eps=-1.0),
         ),
         grad_tol=Tol(
             (1e-4, 5e-5), (0, 0), "the gradient subtracts two means of order 1 and multiplies by 1/std: a few hundred u"

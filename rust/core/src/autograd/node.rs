@@ -285,6 +285,17 @@ impl Node {
             if let Action::Call(f) = a
                 && let Some(new) = f(&g)?
             {
+                if new.shape() != g.shape() || new.device() != g.device() {
+                    let text = format!(
+                        "a hook on the gradient of '{}' must return None or a gradient of shape {} on {}, not one of shape {} on {}",
+                        self.name,
+                        g.shape(),
+                        g.device(),
+                        new.shape(),
+                        new.device()
+                    );
+                    return Err(Error::shape("backward", text));
+                }
                 g = self.fit(output, new)?;
                 if !mode::is_enabled() {
                     g = g.alias(); // what a hook computed may have a graph; this walk makes none

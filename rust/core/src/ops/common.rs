@@ -19,6 +19,15 @@ pub(super) fn shaped(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
     reshape_to("reshape", x, Shape::from_slice(shape))
 }
 
+/// Raises unless the number that normalisation adds to a variance is one that keeps its root real.
+pub(super) fn check_eps(op: &'static str, eps: f64) -> Result<()> {
+    if eps >= 0.0 && eps.is_finite() {
+        return Ok(());
+    }
+    let text = format!("eps must be a finite number >= 0, not {eps}");
+    Err(Error::value(op, text))
+}
+
 /// Raises unless `x` (called `name` in the text) is floating-point.
 pub(super) fn check_float(op: &'static str, name: &str, x: &Tensor) -> Result<()> {
     if x.dtype().is_float() {

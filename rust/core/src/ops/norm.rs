@@ -1,5 +1,5 @@
 //! Batch normalisation.
-use super::common::{affine, check_float, check_same_kind};
+use super::common::{affine, check_eps, check_float, check_same_kind};
 use super::{add, composed, rsqrt};
 use crate::autograd::{Saved, no_grad, record, twin_vjp, vjp};
 use crate::backend::dispatch;
@@ -16,8 +16,8 @@ use crate::tensor::Tensor;
 /// * Gradient in training, `n` elements per channel: `dx = weight * rstd * (dy - mean(dy) - xhat * mean(dy * xhat))`,
 ///   `dweight = sum(dy * xhat)`, `dbias = sum(dy)`.
 ///
-/// Errors: `Shape` when sizes disagree, `Value` when training with one element per channel or evaluating without running
-/// statistics, `Dtype` unless `x`, `weight` and `bias` are the same floating-point type.
+/// Errors: `Shape` when sizes disagree, `Value` when training with one element per channel, evaluating without running
+/// statistics, or `eps` is negative, `Dtype` unless `x`, `weight` and `bias` are the same floating-point type.
 ///
 /// Ioffe and Szegedy, <https://arxiv.org/abs/1502.03167>.
 pub fn batch_norm(
@@ -32,6 +32,7 @@ pub fn batch_norm(
 ) -> Result<Tensor> {
     const OP: &str = "batch_norm";
     check_same_kind(OP, ("x", x), &[("weight", weight), ("bias", bias)])?;
+    check_eps(OP, eps)?;
     let xs = x.shape();
     let &[n, c, ref rest @ ..] = &xs[..] else {
         return Err(Error::shape(OP, format!("x must be (N, C, *), got {xs}")));

@@ -1,7 +1,7 @@
 //! Normalisation within each sample: layer, RMS, group, instance and local response norm.
 //!
 //! One fused kernel normalises rows and saves their mean and reciprocal deviation; the others bring their elements into rows.
-use super::common::{affine, check_float, check_same_kind, shaped};
+use super::common::{affine, check_eps, check_float, check_same_kind, shaped};
 use super::shape::slice_axis;
 use super::{add, composed, concat, multiply, pow, square, zeros};
 use crate::autograd::{Saved, record, twin_vjp, vjp};
@@ -117,6 +117,7 @@ fn rows_norm(
     eps: f64,
     centred: bool,
 ) -> Result<Tensor> {
+    check_eps(op, eps)?;
     let backend = dispatch(x.device());
     let (weight_value, bias_value) = (weight.map(Tensor::value), bias.map(Tensor::value));
     let [y, mean, rstd] = backend.layer_norm(
