@@ -67,6 +67,10 @@ def test_picture_of_a_perfect_and_of_a_hopeless_net(tmp_path: Path) -> None:
     for i, probabilities in enumerate((right, np.roll(right, 1, axis=1))):
         path = training_picture(tmp_path / f"{i}.png", history, images, labels, probabilities, title="a", subtitle="b")
         assert path.stat().st_size > 10_000
+    for given, lies in (("", "picture.png"), ("new/bare", "new/bare.png")):
+        path = training_picture(tmp_path / given, history, images, labels, right, title="a", subtitle="b")
+        assert path == tmp_path / lies
+        assert path.is_file()
     with pytest.raises(ValueError, match="shapes do not fit"):
         draw_predictions(None, images, labels[:3], right)  # type: ignore[arg-type]
 

@@ -75,7 +75,7 @@ def _draw(
     from .viz import training_picture
 
     try:
-        training_picture(
+        written = training_picture(
             out,
             trainer.history,
             images,
@@ -88,4 +88,4 @@ def _draw(
     except ImportError as error:
         print(f"no picture: {error}")
     else:
-        print(f"picture: {out}")
+        print(f"picture: {written}")

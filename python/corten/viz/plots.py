@@ -214,7 +214,8 @@ def training_picture(
     """Save one page: the curves of loss and accuracy, the first layer's kernels, and a grid of predictions.
 
     Args:
-        path: of the picture; its ending says the format (png, svg, pdf). Folders are made as needed.
+        path: of the picture; its ending says the format (png, svg, pdf; png without one). A folder that exists
+            gets `picture.png`; others are made as needed.
         history: as `Trainer.history`, with "loss" and "accuracy".
         images, labels, probabilities: see `draw_predictions`.
         title, subtitle: two lines at the top.
@@ -249,6 +250,10 @@ def training_picture(
     below.set_xlabel("epoch", color=_FAINT, fontsize=9.5)
     draw_predictions(right, images, labels, probabilities, class_names=class_names)
     target = Path(path)
+    if target.is_dir():
+        target = target / "picture.png"
+    elif not target.suffix:  # matplotlib would add it in silence, and we return where the picture lies
+        target = target.with_suffix(".png")
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=130, facecolor=_PAPER)
     return target
