@@ -4,7 +4,8 @@ use super::engine::{GradOptions, grad};
 use super::mode;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::tensor::{Tensor, Value};
+use crate::tensor::Tensor;
+use crate::value::Value;
 
 /// Step of the difference and how far apart the two gradients may be: `|a - n| <= atol + rtol * |n|`.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,8 @@ use crate::ops::{
     reshape_to, slice_axis, slice_spans, subtract, r#where, zeros,
 };
 use crate::shape::{Shape, broadcast_shapes, normalize_axes, normalize_axis, show};
-use crate::tensor::{Tensor, Value, check_device};
+use crate::tensor::{Tensor, check_device};
+use crate::value::Value;
 
 /// What [`pad`] writes around the elements.
 #[derive(Clone, Copy, Debug)]

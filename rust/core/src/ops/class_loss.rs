@@ -8,7 +8,8 @@ use super::{
 use crate::autograd::no_grad;
 use crate::dtype::Scalar;
 use crate::error::{Error, Result};
-use crate::tensor::{Tensor, Value};
+use crate::tensor::Tensor;
+use crate::value::Value;
 
 /// How [`cross_entropy_with`] counts rows and classes.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,8 @@ use crate::dtype::{DType, Element, Scalar};
 use crate::error::{Error, Result};
 use crate::shape::{Shape, numel};
 use crate::storage::Storage;
-use crate::tensor::{Tensor, Value};
+use crate::tensor::Tensor;
+use crate::value::Value;
 use crate::with_element;
 
 /// All elements 0.

@@ -59,7 +59,7 @@ fn arithmetic(d: DType) -> DType {
 }
 
 /// Broadcasts and runs a binary kernel on tensors that met.
-fn run(op: &'static str, kind: Binary, a: &Tensor, b: &Tensor) -> Result<crate::tensor::Value> {
+fn run(op: &'static str, kind: Binary, a: &Tensor, b: &Tensor) -> Result<crate::Value> {
     let shape = broadcast_shapes(op, a.shape(), b.shape())?;
     dispatch(a.device()).binary(kind, &shape, &a.value(), &b.value())
 }
@@ -495,7 +495,7 @@ pub fn clip(x: &Tensor, min: Option<Scalar>, max: Option<Scalar>) -> Result<Tens
 // -- maps of one number
 
 /// Forward part of a float map: integers become float32 first.
-fn map(op: Unary, x: &Tensor) -> Result<(Tensor, crate::tensor::Value)> {
+fn map(op: Unary, x: &Tensor) -> Result<(Tensor, crate::Value)> {
     let x = astype(x, x.dtype().to_float())?;
     let y = dispatch(x.device()).unary(op, &x.value())?;
     Ok((x, y))
@@ -558,7 +558,7 @@ maps_of_output! {
 }
 
 /// Forward part of a map that integers have too (bool counts as int64).
-fn map_number(op: Unary, x: &Tensor) -> Result<(Tensor, crate::tensor::Value)> {
+fn map_number(op: Unary, x: &Tensor) -> Result<(Tensor, crate::Value)> {
     let x = astype(x, arithmetic(x.dtype()))?;
     let y = dispatch(x.device()).unary(op, &x.value())?;
     Ok((x, y))

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::layout::{Layout, Span};
 use crate::ops::{Operand, astype, broadcast_to, full, less, max, min, reshape_to, r#where};
 use crate::shape::Shape;
-use crate::tensor::{Tensor, Value, check_device};
+use crate::tensor::{Tensor, check_device};
+use crate::value::Value;
 
 /// One entry of a basic index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use crate::backend::dispatch;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::shape::numel;
-use crate::tensor::{Tensor, Value, check_device};
+use crate::tensor::{Tensor, check_device};
+use crate::value::Value;
 
 /// The mean, the sum, or the losses themselves.
 pub(super) fn reduced(losses: &Tensor, reduction: Reduction) -> Result<Tensor> {

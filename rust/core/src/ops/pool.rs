@@ -8,7 +8,8 @@ use super::{expand_dims, squeeze};
 use crate::autograd::{record, vjp};
 use crate::backend::dispatch;
 use crate::error::{Error, Result};
-use crate::tensor::{Tensor, Value};
+use crate::tensor::Tensor;
+use crate::value::Value;
 use corten_kernels::pool::Pool2d;
 
 /// Largest element of each window.

@@ -10,7 +10,8 @@ use crate::ops::{
     slice_axis, sqrt, r#where,
 };
 use crate::shape::{Dims, Shape, normalize_axes, normalize_axis, numel};
-use crate::tensor::{Tensor, Value};
+use crate::tensor::Tensor;
+use crate::value::Value;
 
 /// The shape after a reduction: reduced axes as 1, or gone.
 fn reduced_shape(shape: &[usize], axes: &[usize], keepdims: bool) -> Shape {

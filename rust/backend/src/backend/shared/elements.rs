@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::shape::{Shape, Strides, numel};
 use crate::storage::Storage;
-use crate::tensor::Value;
+use crate::value::Value;
 use crate::{with_element, with_real};
 
 impl Backend for Me {

@@ -19,7 +19,7 @@ use crate::dtype::{DType, Element, Scalar};
 use crate::error::Result;
 use crate::layout::Layout;
 use crate::storage::Storage;
-use crate::tensor::Value;
+use crate::value::Value;
 
 /// A run of a storage that is written in place.
 pub struct Part<'a> {

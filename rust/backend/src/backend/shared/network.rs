@@ -13,7 +13,7 @@ use crate::dtype::{DType, Element};
 use crate::error::Result;
 use crate::shape::{Shape, broadcast_shapes, numel};
 use crate::storage::Storage;
-use crate::tensor::Value;
+use crate::value::Value;
 use crate::with_real;
 
 /// The last two axes of `x` as a matrix.
