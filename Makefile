@@ -21,7 +21,7 @@ RUST_SOURCES := $(shell find rust -name target -prune -o \( -name '*.rs' -o -nam
 DEPS_STAMP  := $(VENV)/.corten-deps
 BUILD_STAMP := $(VENV)/.corten-build-$(PROFILE)
 
-.PHONY: help demo build test test-rust test-python lint lint-rust lint-python format check bench overhead wheel clean
+.PHONY: help demo build test test-rust test-python lint lint-rust lint-python format check mutation bench overhead wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ format: $(DEPS_STAMP) ## rewrite the sources in the house format
 	$(PY) -m ruff format
 
 check: lint test ## lint + test: what CI runs
+
+mutation: $(BUILD_STAMP) ## plant some 200 errors in the gradient rules and count how many the tests find
+	$(PY) tools/mutation/run.py
 
 bench: ## cargo bench, then the seam's overhead
 	cargo bench

@@ -287,6 +287,13 @@ def test_max_of_ties_shares_or_picks_but_sums_to_one() -> None:
     assert g[0, 3] == 0
 
 
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_a_tie_of_two_shares_the_gradient(name: str) -> None:
+    a, b = (_core.tensor([2.0, 3.0], requires_grad=True) for _ in range(2))
+    getattr(_core, name)(a, b).sum().backward()
+    assert a.grad.tolist() == b.grad.tolist() == [0.5, 0.5]
+
+
 def test_split_parts_join_to_the_whole_gradient() -> None:
     x = _core.tensor(np.arange(6.0), requires_grad=True)
     parts = _core.split(x, 3)
