@@ -3,6 +3,7 @@
 //! NumPy is met through Python's buffer protocol alone, so the module needs no NumPy headers and takes any exporter: arrays,
 //! `array.array`, `bytes`, memory maps.
 
+use std::any::Any;
 use std::ffi::CStr;
 use std::ptr::NonNull;
 
@@ -11,12 +12,13 @@ use corten_core::{
     DType, Device, Element, Layout, Scalar, Shape, Storage, Strides, Tensor, with_element,
 };
 use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFloat, PyList, PyMemoryView, PyRange, PyString, PyTuple};
 
 use crate::convert::{numpy, python_scalar, type_name};
+use crate::dlpack;
 use crate::seam::{self, to_py};
 use crate::tensor::PyTensor;
 
@@ -29,6 +31,17 @@ pub(crate) enum Copy {
     IfNeeded,
     /// Fail when sharing is impossible.
     Never,
+}
+
+impl Copy {
+    /// From the `copy=` of the array API.
+    pub(crate) fn from_flag(copy: Option<bool>) -> Self {
+        match copy {
+            None => Self::IfNeeded,
+            Some(true) => Self::Always,
+            Some(false) => Self::Never,
+        }
+    }
 }
 
 /// A NumPy array or NumPy scalar.
@@ -72,10 +85,11 @@ pub(crate) fn convert(
         (seam::short(|| nested(obj, dtype))?, false)
     } else {
         let view = match PyMemoryView::from(obj) {
-            Ok(view) => view,
+            Ok(view) => Some(view),
+            Err(_) if !is_numpy(obj)? && dlpack::speaks(obj)? => None,
             Err(_) if obj.hasattr("__array__")? => {
                 let array = numpy(py)?.call_method1("asarray", (obj,))?;
-                PyMemoryView::from(&array).map_err(|_| unsupported(&array))?
+                Some(PyMemoryView::from(&array).map_err(|_| unsupported(&array))?)
             }
             Err(_) if is_numpy(obj)? => return Err(unsupported(obj)),
             Err(_) => {
@@ -85,7 +99,10 @@ pub(crate) fn convert(
                 )));
             }
         };
-        buffer(obj, &view, copy)?
+        match view {
+            Some(view) => buffer(obj, &view, copy)?,
+            None => dlpack::import(obj, copy, false)?,
+        }
     };
     if copy == Copy::Never && !shared {
         return Err(PyValueError::new_err(
@@ -110,7 +127,7 @@ pub(crate) fn convert(
 
 /// A private copy of the same elements: shares nothing with `t`, not even until the next write (foreign memory may change
 /// under us).
-fn duplicate(t: &Tensor, shape: &[usize]) -> corten_core::Result<Tensor> {
+pub(crate) fn duplicate(t: &Tensor, shape: &[usize]) -> corten_core::Result<Tensor> {
     let value = t.value();
     with_element!(t.dtype(), T => match value.dense::<T>() {
         Some(s) => Tensor::from_slice_on(s, shape, t.dtype(), t.device()),
@@ -189,57 +206,164 @@ fn buffer(
             "[tensor] indirect buffers are not supported; make a NumPy array of it first",
         ));
     }
-    let shape = Shape::from_slice(buf.shape());
-    let data = buf.buf_ptr().cast::<u8>();
-    let strides = buf.strides();
-    let even = strides.iter().all(|s| s % size as isize == 0) && data.align_offset(size) == 0;
+    let memory = Foreign {
+        data: buf.buf_ptr().cast::<u8>(),
+        dtype,
+        shape: buf.shape(),
+        strides: buf.strides(),
+        swapped,
+    };
+    // The owner is the memoryview and not the buffer: when the last tensor dies on a thread without the GIL, pyo3 puts a `Py` aside
+    // for later, while a buffer would wait for the GIL, perhaps with a lock held.
+    let owner = || -> Owner { Box::new(view.clone().unbind()) };
+    // SAFETY: the memory, with the shape and strides that the exporter gives for it, is held by `buf` and then by the memoryview.
+    let adopted = unsafe { adopt(py, &memory, copy, owner)? };
+    adopted.ok_or_else(|| {
+        PyValueError::new_err(
+            "[asarray] this memory cannot be shared (bool, unaligned, oddly strided or of foreign byte order); pass copy=None or True",
+        )
+    })
+}
+
+/// What keeps foreign memory in place until it is dropped, on any thread.
+pub(crate) type Owner = Box<dyn Any + Send + Sync>;
+
+/// An array in memory of someone else.
+pub(crate) struct Foreign<'a> {
+    /// Where the first element is.
+    pub(crate) data: *const u8,
+    /// Its dtype; bool bytes may be anything.
+    pub(crate) dtype: DType,
+    /// Sizes.
+    pub(crate) shape: &'a [usize],
+    /// Distances in bytes, of either sign.
+    pub(crate) strides: &'a [isize],
+    /// The bytes of each element are in the other order.
+    pub(crate) swapped: bool,
+}
+
+/// A tensor over `memory`, or a copy of it where that is asked for or cannot be avoided, and whether memory is shared; `None`
+/// if it could be neither shared nor, by `Copy::Never`, copied.
+///
+/// # Safety
+/// Every element that shape and strides reach is readable now and, if `owner` is asked for, until what it gives is dropped.
+/// The extent of the array fits the address space.
+pub(crate) unsafe fn adopt(
+    py: Python<'_>,
+    memory: &Foreign<'_>,
+    copy: Copy,
+    owner: impl FnOnce() -> Owner,
+) -> PyResult<Option<(Tensor, bool)>> {
+    let &Foreign {
+        data,
+        dtype,
+        shape,
+        strides,
+        swapped,
+    } = memory;
+    let size = dtype.size();
+    let empty = shape.contains(&0);
+    let aligned = data.align_offset(size) == 0;
+    let even = aligned && (empty || strides.iter().all(|s| s % size as isize == 0));
     // A bool byte other than 0 and 1 (numpy's .view(bool) can make one) must not get into the kernels.
     let share = copy != Copy::Always && even && !swapped && !data.is_null() && dtype != DType::Bool;
     if !share {
         if copy == Copy::Never {
-            return Err(PyValueError::new_err(
-                "[asarray] this memory cannot be shared (bool, unaligned, oddly strided or of foreign byte order); pass copy=None or True",
-            ));
+            return Ok(None);
         }
-        let t = with_element!(dtype, T => {
-            // SAFETY: the buffer is held by `buf`, and shape and strides are its own.
-            let elements: Vec<T> = unsafe { gather(data, buf.shape(), strides, swapped) };
-            seam::run(py, elements.len(), || Tensor::from_slice_on(&elements, &shape, dtype, Device::Cpu))?
-        });
-        return Ok((t, false));
+        // SAFETY: the caller's promise. The GIL is kept: whoever writes to the memory, in Python, holds it.
+        let t = unsafe { copied(py, memory, empty)? };
+        return Ok(Some((t, false)));
     }
     // The block runs from the lowest to the highest address that is read; the first element lies inside when strides are negative.
     let steps: Strides = strides.iter().map(|s| s / size as isize).collect();
     let (mut low, mut high) = (0isize, 0isize);
-    for (&n, &s) in shape.iter().zip(steps.iter()) {
-        let reach = (n as isize - 1).max(0) * s;
-        if reach < 0 {
-            low += reach
-        } else {
-            high += reach
+    if !empty {
+        for (&n, &s) in shape.iter().zip(steps.iter()) {
+            let reach = (n as isize - 1) * s;
+            low += reach.min(0);
+            high += reach.max(0);
         }
     }
-    let empty = shape.contains(&0);
-    let (low, len) = if empty {
-        (0, 0)
-    } else {
-        (low, (high - low + 1) as usize)
-    };
-    // SAFETY: `low` is the offset of an element of the buffer.
+    let len = if empty { 0 } else { (high - low + 1) as usize };
+    // SAFETY: `low` is the offset of an element of the array.
     let block = unsafe { data.offset(low * size as isize) };
-    let Some(block) = NonNull::new(block) else {
+    let Some(block) = NonNull::new(block.cast_mut()) else {
         return Err(PyValueError::new_err("[tensor] the buffer has no memory"));
     };
-    let layout = Layout::new(shape, steps, low.unsigned_abs());
-    // The owner is the memoryview and not the buffer: when the last tensor dies on a thread without the GIL, pyo3 puts a `Py` aside
-    // for later, while a buffer would wait for the GIL, perhaps with a lock held.
-    let owner: Box<Py<PyMemoryView>> = Box::new(view.clone().unbind());
-    drop(buf);
-    // SAFETY: the memoryview keeps the exporter's memory in place until it is dropped; the memory is aligned (checked above) and
-    // the documentation tells users that a shared array must not be written while tensors use it.
-    let storage = unsafe { Storage::foreign(block, len, dtype, Device::Cpu, owner) };
+    let layout = Layout::new(Shape::from_slice(shape), steps, low.unsigned_abs());
+    // SAFETY: the owner keeps the memory in place until it is dropped; the memory is aligned (checked above) and the
+    // documentation tells users that a shared array must not be written while tensors use it.
+    let storage = unsafe { Storage::foreign(block, len, dtype, Device::Cpu, owner()) };
     let t = Tensor::from_storage(storage, layout).map_err(|e| to_py(py, e))?;
-    Ok((t, true))
+    Ok(Some((t, true)))
+}
+
+/// A tensor with a copy of foreign memory.
+///
+/// # Safety
+/// Every element that shape and strides reach is readable.
+unsafe fn copied(py: Python<'_>, memory: &Foreign<'_>, empty: bool) -> PyResult<Tensor> {
+    let &Foreign {
+        data,
+        dtype,
+        shape,
+        strides,
+        swapped,
+    } = memory;
+    let size = dtype.size();
+    let count = corten_core::shape::checked_numel("tensor", shape).map_err(|e| to_py(py, e))?;
+    let dense = strides
+        .iter()
+        .zip(corten_core::layout::c_strides(shape).iter())
+        .zip(shape)
+        .all(|((&s, &c), &n)| n == 1 || s == c.saturating_mul(size as isize));
+    with_element!(dtype, T => {
+        let gathered: Vec<T>;
+        let elements: &[T] = if empty {
+            &[]
+        } else if dense && !swapped && data.align_offset(align_of::<T>()) == 0 {
+            // SAFETY: one aligned run of `count` readable elements, and any bytes are a number.
+            unsafe { std::slice::from_raw_parts(data.cast::<T>(), count) }
+        } else {
+            // SAFETY: the caller's promise.
+            gathered = unsafe { gather(data, shape, strides, swapped)? };
+            &gathered
+        };
+        Tensor::from_slice_on(elements, shape, dtype, Device::Cpu)
+    })
+    .map_err(|e| to_py(py, e))
+}
+
+/// A tensor with a copy of the elements that `obj`, a buffer of any kind, holds in C order.
+pub(crate) fn from_bytes(
+    obj: &Bound<'_, PyAny>,
+    dtype: DType,
+    shape: &[usize],
+) -> PyResult<Tensor> {
+    let py = obj.py();
+    let buf = PyUntypedBuffer::get(obj)?;
+    let count = corten_core::shape::checked_numel("tensor", shape).map_err(|e| to_py(py, e))?;
+    if !buf.is_c_contiguous() || Some(buf.len_bytes()) != count.checked_mul(dtype.size()) {
+        return Err(PyValueError::new_err(format!(
+            "[tensor] {} bytes do not fill shape {} of {dtype}",
+            buf.len_bytes(),
+            show(shape)
+        )));
+    }
+    let strides: Vec<isize> = corten_core::layout::c_strides(shape)
+        .iter()
+        .map(|s| s.saturating_mul(dtype.size() as isize))
+        .collect();
+    let memory = Foreign {
+        data: buf.buf_ptr().cast::<u8>(),
+        dtype,
+        shape,
+        strides: &strides,
+        swapped: false,
+    };
+    // SAFETY: `buf` holds as many bytes as the shape needs, one after another.
+    unsafe { copied(py, &memory, count == 0) }
 }
 
 /// All elements in C order, their bytes reversed if `swapped`.
@@ -251,9 +375,16 @@ unsafe fn gather<T: Element>(
     shape: &[usize],
     strides: &[isize],
     swapped: bool,
-) -> Vec<T> {
+) -> PyResult<Vec<T>> {
     let count = corten_core::shape::numel(shape);
-    let mut out = Vec::with_capacity(count);
+    let mut out = Vec::new();
+    if out.try_reserve_exact(count).is_err() {
+        return Err(PyMemoryError::new_err(format!(
+            "[tensor] no memory for {count} elements of {}: shape {}",
+            T::DTYPE,
+            show(shape)
+        )));
+    }
     let mut index = vec![0; shape.len()];
     let mut at = data;
     for _ in 0..count {
@@ -277,7 +408,7 @@ unsafe fn gather<T: Element>(
         };
         bytes.chunks_exact_mut(size).for_each(<[u8]>::reverse);
     }
-    out
+    Ok(out)
 }
 
 /// A tensor from Python scalars.

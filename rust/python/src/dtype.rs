@@ -29,6 +29,13 @@ pub(crate) fn object(py: Python<'_>, d: DType) -> PyResult<Py<PyDType>> {
         .clone_ref(py))
 }
 
+impl PyDType {
+    /// NumPy's dtype of that name.
+    pub(crate) fn numpy_dtype(py: Python<'_>, d: DType) -> PyResult<Bound<'_, PyAny>> {
+        numpy(py)?.getattr("dtype")?.call1((d.name(),))
+    }
+}
+
 #[pymethods]
 impl PyDType {
     /// NumPy's name of it, e.g. `'float32'`.
@@ -53,7 +60,7 @@ impl PyDType {
     }
     /// NumPy's dtype of the same name.
     fn numpy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        numpy(py)?.getattr("dtype")?.call1((self.0.name(),))
+        Self::numpy_dtype(py, self.0)
     }
     fn __repr__(&self) -> String {
         format!(

@@ -3,13 +3,15 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
-use corten_core::{DType, Scalar, Tensor, Value};
+use corten_core::layout::c_strides;
+use corten_core::{DType, Layout, Scalar, Tensor, Value, ops};
 use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyMemoryView};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyTuple};
 
 use crate::convert::numpy;
+use crate::dtype::PyDType;
 use crate::seam;
 use crate::tensor::PyTensor;
 
@@ -44,7 +46,78 @@ pub(crate) fn check_detached(t: &Tensor) -> PyResult<()> {
     Ok(())
 }
 
-/// Fills `view` with a read-only, C-contiguous view of `t`.
+/// Which order of the elements in memory a consumer can read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Last axis fastest.
+    C,
+    /// First axis fastest.
+    F,
+    /// One of the two.
+    Either,
+    /// Any strides.
+    Any,
+}
+
+/// A snapshot of `t` in that order: its own memory if it fits, else a copy.
+fn ordered(t: &Tensor, order: Order) -> corten_core::Result<Value> {
+    let layout = t.layout();
+    let back: Vec<usize> = (0..t.ndim()).rev().collect();
+    let (c, f) = (
+        layout.is_contiguous(),
+        layout.permute(&back).is_contiguous(),
+    );
+    let fits = match order {
+        Order::C => c,
+        Order::F => f,
+        Order::Either => c || f,
+        Order::Any => true,
+    };
+    if fits {
+        return Ok(t.value());
+    }
+    if order == Order::F {
+        let axes: Vec<isize> = back.iter().map(|&d| d as isize).collect();
+        let turned = ops::contiguous(&ops::permute_dims(&t.detach(), &axes)?)?.value();
+        return Ok(turned.with_layout(turned.layout.permute(&back)));
+    }
+    Ok(ops::contiguous(&t.detach())?.value())
+}
+
+/// Address of the first element, or of the storage when there is none.
+pub(crate) fn first(value: &Value) -> *const u8 {
+    let at = match value.numel() {
+        0 => 0,
+        _ => value.layout.offset() * value.dtype().size(),
+    };
+    value.storage.as_ptr().wrapping_add(at)
+}
+
+/// The bytes of a value in C order.
+pub(crate) fn bytes(value: &Value) -> &[u8] {
+    let size = value.dtype().size();
+    debug_assert!(value.layout.is_contiguous());
+    let start = match value.numel() {
+        0 => 0,
+        _ => value.layout.offset() * size,
+    };
+    &value.storage.bytes()[start..start + value.numel() * size]
+}
+
+/// Strides in elements. Of an axis that is never walked along, where the layout's mean nothing, they are those of C order.
+pub(crate) fn strides(layout: &Layout) -> Vec<isize> {
+    let plain = c_strides(layout.shape());
+    if layout.is_contiguous() {
+        return plain.to_vec();
+    }
+    let sizes = layout.shape().iter().zip(layout.strides().iter());
+    sizes
+        .zip(plain.iter())
+        .map(|((&n, &s), &p)| if n == 1 { p } else { s })
+        .collect()
+}
+
+/// Fills `view` with a read-only view of `t`, of the strides that it has if the consumer can read them.
 ///
 /// # Safety
 /// `view` is null or points to a `Py_buffer` that the caller lets us fill.
@@ -65,31 +138,29 @@ pub(crate) unsafe fn fill(
         ));
     }
     check_detached(t).map_err(|e| PyBufferError::new_err(e.value(slf.py()).to_string()))?;
-    let value = seam::run(slf.py(), t.numel(), || corten_core::ops::contiguous(t))?.value();
-    let size = value.dtype().size();
-    let shape: Vec<ffi::Py_ssize_t> = value
-        .shape()
-        .iter()
-        .map(|&n| n as ffi::Py_ssize_t)
-        .collect();
-    let mut strides = vec![size as ffi::Py_ssize_t; shape.len()];
-    for d in (1..shape.len()).rev() {
-        strides[d - 1] = strides[d] * shape[d].max(1);
-    }
-    let count = value.numel();
-    let start = if count == 0 {
-        0
+    let wants = |flag: c_int| flags & flag == flag;
+    let order = if wants(ffi::PyBUF_F_CONTIGUOUS) {
+        Order::F
+    } else if wants(ffi::PyBUF_ANY_CONTIGUOUS) {
+        Order::Either
+    } else if wants(ffi::PyBUF_STRIDES) && !wants(ffi::PyBUF_C_CONTIGUOUS) {
+        Order::Any
     } else {
-        value.layout.offset() * size
+        Order::C
     };
-    let data = value.storage.as_ptr().cast_mut().wrapping_add(start);
+    let value = seam::run(slf.py(), t.numel(), || ordered(t, order))?;
+    let size = value.dtype().size();
+    let count = value.numel();
+    let data = first(&value).cast_mut();
     let dtype = value.dtype();
     let mut export = Box::new(Export {
+        shape: value.shape().iter().map(|&n| n as isize).collect(),
+        strides: strides(&value.layout)
+            .iter()
+            .map(|s| s.saturating_mul(size as isize))
+            .collect(),
         _value: value,
-        shape,
-        strides,
     });
-    let wants = |flag: c_int| flags & flag == flag;
     // SAFETY: `view` is valid (see above); the pointers lead into `export`, which `release` frees, and into memory that it keeps.
     unsafe {
         (*view).buf = data.cast::<c_void>();
@@ -134,7 +205,7 @@ pub(crate) unsafe fn release(view: *mut ffi::Py_buffer) {
     }
 }
 
-/// A read-only NumPy array over the tensor's memory (C-contiguous: a view with other strides is copied first).
+/// A read-only NumPy array over the tensor's memory.
 pub(crate) fn to_numpy<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyAny>> {
     check_detached(&slf.get().tensor)?;
     // Through a memoryview: given the tensor itself, NumPy would answer a failure by calling `__array__`, which calls this.
@@ -190,5 +261,81 @@ impl PyTensor {
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
         // SAFETY: Python calls this once for each buffer that `__getbuffer__` filled.
         unsafe { release(view) }
+    }
+    /// NumPy's older description of an array in memory: a dictionary with `shape`, `typestr`, `strides`, `data` and `offset`.
+    ///
+    /// `data` is a read-only buffer and not an address: it keeps the memory in place, with these values, for as long as it or an
+    /// array over it lives, whatever is assigned to the tensor meanwhile.
+    #[getter]
+    fn __array_interface__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let py = slf.py();
+        let t = &slf.get().tensor;
+        check_detached(t)?;
+        let value = t.value();
+        let size = value.dtype().size();
+        let (low, high) = value.layout.extent().unwrap_or((0, -1));
+        let start = low as usize;
+        let steps: Vec<isize> = strides(&value.layout)
+            .iter()
+            .map(|s| s.saturating_mul(size as isize))
+            .collect();
+        let interface = PyDict::new(py);
+        interface.set_item("version", 3)?;
+        interface.set_item("shape", PyTuple::new(py, value.shape().iter())?)?;
+        let dtype = PyDType::numpy_dtype(py, value.dtype())?;
+        interface.set_item("typestr", dtype.getattr("str")?)?;
+        interface.set_item(
+            "strides",
+            match value.layout.is_contiguous() {
+                true => None,
+                false => Some(PyTuple::new(py, steps)?),
+            },
+        )?;
+        if value.numel() > 0 {
+            interface.set_item("offset", (value.layout.offset() - start) * size)?;
+        }
+        let memory = Memory {
+            start: start * size,
+            len: (high - low + 1) as usize * size,
+            value,
+        };
+        interface.set_item("data", Bound::new(py, memory)?)?;
+        Ok(interface)
+    }
+}
+
+/// The bytes of a tensor's memory as they were: what `__array_interface__` points to.
+#[pyclass(frozen, name = "_Memory", module = "corten._core")]
+struct Memory {
+    value: Value,
+    start: usize,
+    len: usize,
+}
+
+#[pymethods]
+impl Memory {
+    unsafe fn __getbuffer__(
+        slf: &Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let memory = slf.get();
+        let data = memory.value.storage.as_ptr().wrapping_add(memory.start);
+        // SAFETY: Python calls this with a buffer to fill; the bytes lie inside the storage, which this object keeps, and the
+        // buffer keeps this object. Read-only: a request to write fails.
+        let done = unsafe {
+            ffi::PyBuffer_FillInfo(
+                view,
+                slf.as_ptr(),
+                data.cast_mut().cast::<c_void>(),
+                memory.len as ffi::Py_ssize_t,
+                1,
+                flags,
+            )
+        };
+        if done != 0 {
+            return Err(PyErr::fetch(slf.py()));
+        }
+        Ok(())
     }
 }

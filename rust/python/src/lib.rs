@@ -6,6 +6,8 @@
 
 mod arrays;
 mod convert;
+mod copy;
+mod dlpack;
 mod dtype;
 mod export;
 mod functions;
@@ -25,6 +27,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("InternalError", m.py().get_type::<seam::InternalError>())?;
     m.add_class::<tensor::PyTensor>()?;
     m.add_class::<index::Rows>()?;
+    m.add_function(wrap_pyfunction!(copy::_rebuild_tensor, m)?)?;
     dtype::register(m)?;
     functions::register(m)?;
     // pyo3 keeps a list of all names there; the public ones are chosen in python/corten/__init__.py.

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use corten_core::{DType, Device, Scalar, Tensor, ops};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple};
 
 use crate::convert::{Arg, DTypeArg, numpy};
 use crate::dtype::{self, PyDType};
-use crate::seam::{LONG, foreign, run, to_py, write};
+use crate::seam::{LONG, foreign, run, write};
 use crate::{export, repr};
 
 /// A multi-dimensional array that can record how it was computed, to find gradients.
@@ -40,6 +40,13 @@ impl PyTensor {
         Self {
             tensor,
             parameter: AtomicBool::new(false),
+        }
+    }
+    /// The same with a parameter's mark, or without.
+    pub(crate) fn marked(tensor: Tensor, parameter: bool) -> Self {
+        Self {
+            tensor,
+            parameter: AtomicBool::new(parameter),
         }
     }
 }
@@ -95,7 +102,7 @@ impl PyTensor {
     }
     /// Whether `corten.nn.Parameter` made this tensor.
     #[getter]
-    fn is_parameter(&self) -> bool {
+    pub(crate) fn is_parameter(&self) -> bool {
         self.parameter.load(Ordering::Relaxed)
     }
     fn _mark_parameter(&self) {
@@ -216,8 +223,8 @@ impl PyTensor {
 
     /// The values as a read-only NumPy array that shares the tensor's memory.
     ///
-    /// The array keeps its values whatever happens to the tensor. It is C-contiguous; a tensor with other strides is copied
-    /// first. A tensor that requires grad must be detached.
+    /// The array keeps its values whatever happens to the tensor, and has the tensor's strides. A tensor that requires grad must
+    /// be detached.
     ///
     /// >>> import corten as ct
     /// >>> ct.ones((2, 2)).numpy()
@@ -240,9 +247,9 @@ impl PyTensor {
             None => shared.getattr("dtype")?,
         };
         let same = wanted.eq(shared.getattr("dtype")?)?;
-        if copy == Some(false) && !(same && slf.get().tensor.is_contiguous()) {
+        if copy == Some(false) && !same {
             return Err(PyValueError::new_err(
-                "[__array__] a copy is needed (other dtype, or strides that are not C order), but copy=False forbids it",
+                "[__array__] another dtype needs a copy, but copy=False forbids it",
             ));
         }
         if same && copy != Some(true) {
@@ -390,32 +397,6 @@ impl PyTensor {
     fn __hash__(slf: &Bound<'_, Self>) -> isize {
         // As CPython hashes pointers: the low bits are alignment.
         (slf.as_ptr() as usize).rotate_right(4) as isize
-    }
-    fn __copy__(&self, py: Python<'_>) -> PyResult<Self> {
-        self.clone(py)
-    }
-    /// A leaf with the same values, `requires_grad` and parameter mark; only leaves have copies.
-    fn __deepcopy__<'py>(
-        slf: &Bound<'py, Self>,
-        memo: &Bound<'py, PyDict>,
-    ) -> PyResult<Bound<'py, Self>> {
-        let py = slf.py();
-        let t = &slf.get().tensor;
-        if !t.is_leaf() {
-            return Err(to_py(
-                py,
-                corten_core::Error::graph(
-                    "deepcopy",
-                    "only leaves can be copied deeply; use x.detach() first",
-                ),
-            ));
-        }
-        let copy = Self::new(run(py, t.numel(), || t.to_leaf(t.requires_grad()))?);
-        copy.parameter
-            .store(slf.get().is_parameter(), Ordering::Relaxed);
-        let copy = Bound::new(py, copy)?;
-        memo.set_item(slf.as_ptr() as usize, &copy)?;
-        Ok(copy)
     }
 }
 

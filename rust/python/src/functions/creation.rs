@@ -1,12 +1,13 @@
 //! New tensors.
 
 use corten_core::{DType, Scalar, Tensor, ops};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::arrays::{self, Copy};
 use crate::convert::{Arg, Count, DTypeArg, DeviceArg, Number, ShapeArg, given};
+use crate::dlpack;
 use crate::seam::run;
 use crate::tensor::PyTensor;
 
@@ -80,12 +81,7 @@ fn asarray<'py>(
             return Bound::new(py, PyTensor::new(y));
         }
     }
-    let mode = match copy {
-        None => Copy::IfNeeded,
-        Some(true) => Copy::Always,
-        Some(false) => Copy::Never,
-    };
-    let t = arrays::convert(data, given(dtype), mode)?;
+    let t = arrays::convert(data, given(dtype), Copy::from_flag(copy))?;
     Bound::new(py, leaf(py, t, false, device)?)
 }
 
@@ -106,6 +102,37 @@ fn from_numpy(array: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         )));
     }
     arrays::convert(array, None, Copy::IfNeeded).map(PyTensor::new)
+}
+
+/// A tensor from an array of another library (PyTorch, JAX, NumPy, ...) through DLPack, sharing its memory where possible.
+///
+/// `x` has `__dlpack__` and `__dlpack_device__`, or is a capsule that `__dlpack__` gave. corten never writes to shared memory; do
+/// not write to it either while tensors use it. bool and memory that is not aligned are copied. `copy=True` always copies,
+/// `copy=False` raises where a copy is needed. With `device`, what lies on another device is brought here.
+///
+/// Raises BufferError: the array is on another device and `device` is None, a copy is needed but forbidden, or the producer
+/// refuses (PyTorch's tensors that require grad). TypeError: `x` speaks no DLPack, or its dtype has no counterpart.
+///
+/// >>> import corten as ct, numpy as np
+/// >>> ct.from_dlpack(np.arange(6.0).reshape(2, 3).T).shape
+/// (3, 2)
+#[pyfunction]
+#[pyo3(signature = (x, /, *, device = None, copy = None))]
+fn from_dlpack(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    device: Option<DeviceArg>,
+    copy: Option<bool>,
+) -> PyResult<PyTensor> {
+    let (t, _) = dlpack::import(x, Copy::from_flag(copy), device.is_some())?;
+    let device = device.unwrap_or(CPU);
+    if copy == Some(false) && device.0 != t.device() {
+        return Err(PyBufferError::new_err(format!(
+            "[from_dlpack] device '{}' needs a copy, but copy=False forbids it",
+            device.0.name()
+        )));
+    }
+    leaf(py, t, false, device)
 }
 
 /// A tensor of zeros; float32 unless `dtype` says otherwise.
@@ -452,6 +479,22 @@ fn normal(
 }
 
 functions!(
-    arange, asarray, eye, from_numpy, full, full_like, linspace, normal, ones, ones_like, rand,
-    randint, randn, tensor, uniform, zeros, zeros_like,
+    arange,
+    asarray,
+    eye,
+    from_dlpack,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    normal,
+    ones,
+    ones_like,
+    rand,
+    randint,
+    randn,
+    tensor,
+    uniform,
+    zeros,
+    zeros_like,
 );
