@@ -97,8 +97,9 @@ def test_crates_depend_downwards_only() -> None:
 
 
 def test_unsafe_only_where_it_is_allowed() -> None:
-    """Kernels, the storage, and the seam's two files that meet foreign memory; clippy wants a SAFETY comment each."""
-    allowed = {"backend/src/storage.rs", "python/src/arrays.rs", "python/src/export.rs"}
+    """Kernels, the storage, and the seam's three files that meet foreign memory; clippy wants a SAFETY comment each."""
+    seam = {f"python/src/{name}.rs" for name in ("arrays", "export", "dlpack")}
+    allowed = {"backend/src/storage.rs", *seam}
     assert not offenders(rust("backend") + rust("core") + rust("python"), r"\bunsafe\s*(?:\{|fn|impl)", allowed)
 
 
@@ -215,6 +216,7 @@ MAY_IMPORT = {
     "checks": set(),  # plain Python
     "functions": {"_core"},
     "grad_mode": {"_core"},
+    "interop": {"functions"},  # tells other libraries of corten, which corten never imports
     "testing": {"_core", "functions"},
     "nn": {"_core", "checks", "functions", "grad_mode"},
     "optim": {"_core", "checks", "functions", "grad_mode"},
@@ -287,7 +289,7 @@ def test_numpy_is_the_only_hard_dependency() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert [re.match(r"[\w-]+", d).group(0) for d in project["dependencies"]] == ["numpy"]
-    heavy = {"matplotlib", "torch", "jax", "safetensors", "pandas", "PIL"}
+    heavy = {"matplotlib", "torch", "jax", "safetensors", "pandas", "PIL", "einops"}
     for path in PYTHON_FILES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in tree.body:  # at the top of the file: inside a function it is optional
@@ -362,8 +364,8 @@ def test_ignored_tests_say_why() -> None:
 PUBLIC = {
     "corten": """
         tensor Tensor no_grad enable_grad grad manual_seed set_num_threads get_num_threads InternalError asarray
-        from_numpy zeros ones full arange linspace eye rand randn exp log sqrt abs pow clip where maximum minimum
-        sum mean max min var std argmax argmin any all matmul reshape permute_dims transpose squeeze expand_dims
+        from_numpy from_dlpack zeros ones full arange linspace eye rand randn exp log sqrt abs pow clip where maximum
+        minimum sum mean max min var std argmax argmin any all matmul reshape permute_dims transpose squeeze expand_dims
         broadcast_to concat stack split flip float32 float64 int64 int32 int16 int8 uint8 bool_ nn optim data
         datasets train io
     """,

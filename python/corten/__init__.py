@@ -17,12 +17,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import functions
+from . import functions, interop
 from ._core import __version__
 from .functions import *  # noqa: F403 - functions.__all__ says which names
 
 if TYPE_CHECKING:
     from . import data, datasets, io, models, nn, optim, testing, train, viz
+
+interop.register()
 
 # Loaded when first used, so that `import corten` costs little beyond NumPy.
 _SUBMODULES = ("data", "datasets", "io", "models", "nn", "optim", "testing", "train", "viz")
