@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 
 import numpy as np
@@ -96,12 +95,6 @@ def test_an_error_leaves_no_trace() -> None:
         _ = x @ w
     (x @ w.T).sum().backward()
     assert x.grad.tolist() == [[4] * 3] * 2
-
-
-def test_tensors_cannot_be_pickled_by_accident() -> None:
-    """Nothing is executed from a file: tensors travel as safetensors or NumPy arrays."""
-    with pytest.raises(TypeError):
-        pickle.dumps(f(2))
 
 
 # -- every operation against arguments of the wrong shape and dtype
