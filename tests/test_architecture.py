@@ -216,6 +216,7 @@ MAY_IMPORT = {
     "checks": set(),  # plain Python
     "functions": {"_core"},
     "grad_mode": {"_core"},
+    "namespace": {"functions"},
     "interop": {"functions"},  # tells other libraries of corten, which corten never imports
     "testing": {"_core", "functions"},
     "nn": {"_core", "checks", "functions", "grad_mode"},

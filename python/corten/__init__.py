@@ -17,9 +17,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import functions, interop
+from . import functions, interop, namespace
 from ._core import __version__
 from .functions import *  # noqa: F403 - functions.__all__ says which names
+from .namespace import *  # noqa: F403 - as above
+from .namespace import __array_api_version__, __array_namespace_info__
 
 if TYPE_CHECKING:
     from . import data, datasets, io, models, nn, optim, testing, train, viz
@@ -29,8 +31,13 @@ interop.register()
 # Loaded when first used, so that `import corten` costs little beyond NumPy.
 _SUBMODULES = ("data", "datasets", "io", "models", "nn", "optim", "testing", "train", "viz")
 
-__all__ = ["__version__", "data", "datasets", "functions", "io", "models", "nn", "optim", "testing", "train", "viz"]
+# The standard's name; not in __all__, where it would hide Python's from `import *`.
+bool = functions.bool_
+
+__all__ = ["__array_api_version__", "__array_namespace_info__", "__version__"]
+__all__ += ["data", "datasets", "functions", "io", "models", "nn", "optim", "testing", "train", "viz"]
 __all__ += functions.__all__
+__all__ += namespace.__all__
 
 
 def __getattr__(name: str) -> Any:

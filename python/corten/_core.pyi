@@ -5,7 +5,7 @@ The documentation of each name is in the compiled module: `help(corten.conv2d)`.
 
 import sys
 from collections.abc import Callable, Sequence
-from types import EllipsisType
+from types import EllipsisType, ModuleType
 from typing import Any, Final, Literal, Self, SupportsIndex, TypeAlias, final
 
 import numpy as np
@@ -111,6 +111,8 @@ class Tensor:
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> CapsuleType: ...
+    def __array_namespace__(self, *, api_version: str | None = None) -> ModuleType: ...
+    def to_device(self, device: str, /, *, stream: None = None) -> Tensor: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...
     __array_ufunc__: None
     __array_priority__: float

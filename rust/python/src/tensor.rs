@@ -11,7 +11,7 @@ use pyo3::types::{PyString, PyTuple};
 
 use crate::convert::{Arg, DTypeArg, numpy};
 use crate::dtype::{self, PyDType};
-use crate::seam::{LONG, foreign, run, write};
+use crate::seam::{LONG, foreign, run, to_py, write};
 use crate::{export, repr};
 
 /// A multi-dimensional array that can record how it was computed, to find gradients.
@@ -265,6 +265,47 @@ impl PyTensor {
     #[classattr]
     fn __array_priority__() -> f64 {
         1000.0
+    }
+    /// The module `corten`, whose functions follow the Python array API standard, for code that is written for any array.
+    ///
+    /// >>> import corten as ct
+    /// >>> x = ct.ones((2, 3))
+    /// >>> xp = x.__array_namespace__()
+    /// >>> xp.permute_dims(x, (1, 0)).shape
+    /// (3, 2)
+    #[pyo3(signature = (*, api_version = None))]
+    fn __array_namespace__<'py>(
+        &self,
+        py: Python<'py>,
+        api_version: Option<&str>,
+    ) -> PyResult<Bound<'py, PyModule>> {
+        let corten = py.import("corten")?;
+        if let Some(wanted) = api_version {
+            let ours: String = corten.getattr("__array_api_version__")?.extract()?;
+            // Versions are dates, and each contains the earlier ones.
+            if wanted < "2021.12" || wanted > ours.as_str() {
+                return Err(PyValueError::new_err(format!(
+                    "[__array_namespace__] the functions are those of version {ours} of the array API standard, not {wanted}"
+                )));
+            }
+        }
+        Ok(corten)
+    }
+    /// The tensor on a device: the array API's name for `to`.
+    #[pyo3(signature = (device, /, *, stream = None))]
+    fn to_device<'py>(
+        slf: &Bound<'py, Self>,
+        device: &Bound<'py, PyString>,
+        stream: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        if stream.is_some() {
+            return Err(PyValueError::new_err(
+                "[to_device] the CPU has no streams (leave stream None)",
+            ));
+        }
+        let name = device.to_cow()?;
+        Device::from_name("to_device", &name).map_err(|e| to_py(slf.py(), e))?;
+        Self::to(slf, device.as_any())
     }
     /// The only element as a Python bool, int or float.
     ///
