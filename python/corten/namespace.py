@@ -6,7 +6,7 @@ With these, code that is written for any array (`xp = x.__array_namespace__()`) 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import functions
 from .functions import Tensor, dtype
@@ -16,8 +16,6 @@ __all__ = [
     "e",
     "empty",
     "empty_like",
-    "finfo",
-    "iinfo",
     "inf",
     "isdtype",
     "nan",
@@ -100,67 +98,6 @@ def can_cast(from_: Tensor | dtype, to: dtype) -> bool:
     (True, False)
     """
     return bool(result_type(from_, to) == to)
-
-
-class FloatInfo(NamedTuple):
-    """The limits of a floating dtype, as `finfo` gives them."""
-
-    dtype: dtype
-    bits: int
-    eps: float
-    max: float
-    min: float
-    smallest_normal: float
-
-
-class IntInfo(NamedTuple):
-    """The limits of an integer dtype, as `iinfo` gives them."""
-
-    dtype: dtype
-    bits: int
-    max: int
-    min: int
-
-
-#: Bits of the fraction and largest exponent.
-_FLOATS = {"float16": (10, 15), "bfloat16": (7, 127), "float32": (23, 127), "float64": (52, 1023)}
-
-
-def finfo(type: dtype | Tensor, /) -> FloatInfo:
-    """Bits, largest and smallest (most negative) number, smallest normal number and `eps` of a floating dtype.
-
-    Raises:
-        TypeError: the dtype is not a floating one.
-
-    >>> import corten as ct
-    >>> ct.finfo(ct.float32).eps == 2.0**-23, ct.finfo(ct.float32).bits
-    (True, 32)
-    """
-    kind = type.dtype if isinstance(type, Tensor) else type
-    if kind.name not in _FLOATS:
-        raise TypeError(f"[finfo] takes a floating dtype, not {kind.name} (for integers there is iinfo)")
-    fraction, exponent = _FLOATS[kind.name]
-    eps = 2.0**-fraction
-    largest = (2.0 - eps) * 2.0**exponent
-    return FloatInfo(kind, 8 * kind.itemsize, eps, largest, -largest, 2.0 ** (1 - exponent))
-
-
-def iinfo(type: dtype | Tensor, /) -> IntInfo:
-    """Bits, largest and smallest number of an integer dtype.
-
-    Raises:
-        TypeError: the dtype is not an integer one.
-
-    >>> import corten as ct
-    >>> ct.iinfo(ct.int8).min, ct.iinfo(ct.uint8).max
-    (-128, 255)
-    """
-    kind = type.dtype if isinstance(type, Tensor) else type
-    if kind.name not in _KINDS["integral"]:
-        raise TypeError(f"[iinfo] takes an integer dtype, not {kind.name} (for floats there is finfo)")
-    bits = 8 * kind.itemsize
-    signed = kind.name in _SIGNED
-    return IntInfo(kind, bits, 2 ** (bits - signed) - 1, -(2 ** (bits - 1)) if signed else 0)
 
 
 def empty(shape: int | tuple[int, ...], *, dtype: dtype | str | None = None, device: str | None = None) -> Tensor:
