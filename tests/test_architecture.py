@@ -218,20 +218,21 @@ MAY_IMPORT = {
     "grad_mode": {"_core"},
     "namespace": {"functions"},
     "interop": {"functions"},  # tells other libraries of corten, which corten never imports
-    "testing": {"_core", "functions"},
-    "nn": {"_core", "checks", "functions", "grad_mode"},
+    "autograd": {"_core", "functions"},
+    "testing": {"_core", "autograd"},
+    "nn": {"_core", "checks", "functions", "grad_mode", "autograd"},
     "optim": {"_core", "checks", "functions", "grad_mode"},
     "io": {"_core", "functions"},
     "data": {"_core", "checks", "functions"},
     "datasets": {"data", "functions"},
     "models": {"nn", "functions"},
     "viz": {"data", "functions"},
-    "train": {"nn", "optim", "data", "io", "checks", "functions", "grad_mode", "viz"},
+    "train": {"nn", "optim", "data", "io", "checks", "functions", "grad_mode", "viz", "autograd"},
 }
 #: The front door and the command line, which show everything.
 DOORS = {"__init__", "__main__", "cli", "demo"}
 #: The thin modules that may import the compiled core directly.
-CORE_USERS = {"functions", "grad_mode", "testing", "nn", "optim", "io", "data", "__init__", "__main__"}
+CORE_USERS = {"functions", "autograd", "grad_mode", "testing", "nn", "optim", "io", "data", "__init__", "__main__"}
 
 
 def room(path: Path) -> str:
@@ -368,8 +369,9 @@ PUBLIC = {
         from_numpy from_dlpack zeros ones full arange linspace eye rand randn exp log sqrt abs pow clip where maximum
         minimum sum mean max min var std argmax argmin any all matmul reshape permute_dims transpose squeeze expand_dims
         broadcast_to concat stack split flip float32 float64 int64 int32 int16 int8 uint8 bool_ nn optim data
-        datasets train io
+        datasets train io autograd vjp jvp jacobian hessian hvp value_and_grad detect_anomaly why_no_grad
     """,
+    "corten.autograd": "Function FunctionCtx once_differentiable gradcheck gradgradcheck AnomalyError",
     "corten.nn": """
         Module Parameter Sequential ModuleList Identity Linear Conv2d MaxPool2d AvgPool2d AdaptiveAvgPool2d
         Flatten BatchNorm1d BatchNorm2d Dropout ReLU GELU Sigmoid Tanh Softplus Softmax CrossEntropyLoss MSELoss
@@ -387,7 +389,7 @@ PUBLIC = {
     "corten.datasets": "mnist",
     "corten.train": "Trainer",
     "corten.io": "save load",
-    "corten.testing": "gradcheck",
+    "corten.testing": "gradcheck gradgradcheck assert_close",
 }
 METHODS = """
     requires_grad_ backward grad detach numpy item astype to tolist reshape permute transpose expand sum mean

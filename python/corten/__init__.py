@@ -17,8 +17,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import functions, interop, namespace
+from . import autograd, functions, interop, namespace
 from ._core import __version__
+from .autograd import detect_anomaly, hessian, hvp, jacobian, jvp, value_and_grad, vjp, why_no_grad
 from .functions import *  # noqa: F403 - functions.__all__ says which names
 from .namespace import *  # noqa: F403 - as above
 from .namespace import __array_api_version__, __array_namespace_info__
@@ -36,6 +37,7 @@ bool = functions.bool_
 
 __all__ = ["__array_api_version__", "__array_namespace_info__", "__version__"]
 __all__ += ["data", "datasets", "functions", "io", "models", "nn", "optim", "testing", "train", "viz"]
+__all__ += ["autograd", "detect_anomaly", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp", "why_no_grad"]
 __all__ += functions.__all__
 __all__ += namespace.__all__
 

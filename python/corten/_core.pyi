@@ -16,6 +16,14 @@ __version__: Final[str]
 
 class InternalError(RuntimeError): ...
 
+class AnomalyError(FloatingPointError):
+    op: str
+    phase: str
+    layer: str | None
+    count: int
+    first: tuple[int, ...]
+    shape: tuple[int, ...]
+
 @final
 class dtype:
     @property
@@ -397,6 +405,26 @@ def grad(
 ) -> list[Tensor | None]: ...
 def info() -> dict[str, Any]: ...
 
+# -- corten.autograd
+def _record(
+    name: str,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    differentiable: Sequence[bool],
+    saved: Sequence[Tensor],
+    backward: Callable[
+        [tuple[Tensor, ...], tuple[Tensor | None, ...], tuple[bool, ...]], Sequence[Tensor | None]
+    ],
+) -> list[Tensor]: ...
+def _anomaly_enter(infinities: bool, observer: Callable[[], object]) -> None: ...
+def _anomaly_leave(infinities: bool) -> None: ...
+def _anomaly_is_on() -> bool: ...
+def _cut(x: Tensor) -> str | None: ...
+def _keeps_grad(x: Tensor) -> bool: ...
+def _survey(
+    output: Tensor, leaves: Sequence[Tensor]
+) -> tuple[list[bool], list[tuple[str, str]], str | None]: ...
+
 # -- elementwise
 def add(x1: Operand, x2: Operand) -> Tensor: ...
 def subtract(x1: Operand, x2: Operand) -> Tensor: ...
@@ -671,6 +699,13 @@ def adam_step(
 # -- for tests
 def op_names() -> list[str]: ...
 def gradcheck(
+    fn: Callable[..., Tensor | Sequence[Tensor]],
+    inputs: Sequence[Tensor],
+    eps: float = 1e-6,
+    rtol: float = 1e-5,
+    atol: float = 1e-7,
+) -> bool: ...
+def gradgradcheck(
     fn: Callable[..., Tensor | Sequence[Tensor]],
     inputs: Sequence[Tensor],
     eps: float = 1e-6,

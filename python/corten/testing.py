@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import _core
 from ._core import Tensor
+from .autograd import gradcheck, gradgradcheck
 
-__all__ = ["assert_close", "gradcheck"]
+__all__ = ["assert_close", "gradcheck", "gradgradcheck"]
 
 # Relative and absolute tolerance by dtype: about a hundred roundings of a number near 1.
 _TOLERANCES = {"float64": (1e-12, 1e-13), "float32": (1.3e-5, 1e-6)}
@@ -45,36 +44,3 @@ def assert_close(
     np.testing.assert_allclose(
         got, want, rtol=default_rtol if rtol is None else rtol, atol=default_atol if atol is None else atol
     )
-
-
-def gradcheck(
-    fn: Callable[..., Tensor],
-    inputs: Tensor | Sequence[Tensor],
-    eps: float = 1e-6,
-    rtol: float = 1e-5,
-    atol: float = 1e-7,
-) -> bool:
-    """Compare the gradients of `fn` with central differences `(f(x + eps) - f(x - eps)) / (2 eps)`.
-
-    Args:
-        fn: takes the inputs and returns a tensor of any shape.
-        inputs: float64 tensors; those that require a gradient are checked.
-        eps: step of the differences.
-        rtol, atol: tolerances of the comparison.
-
-    Returns:
-        True.
-
-    Raises:
-        RuntimeError: a gradient is wrong; the message says which element and by how much.
-        ValueError: no input requires a gradient.
-        TypeError: an input is not float64: float32 has too few digits for differences.
-
-    >>> import corten as ct
-    >>> ct.testing.gradcheck(lambda x: (x * x).sum(), ct.tensor([1.0, 2.0], dtype="float64", requires_grad=True))
-    True
-    """
-    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    if not any(x.requires_grad for x in given):
-        raise ValueError("[gradcheck] no input requires a gradient, so nothing would be checked: call requires_grad_()")
-    return _core.gradcheck(fn, given, eps, rtol, atol)

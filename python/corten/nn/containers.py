@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
+from ..autograd import anomaly
 from .activation import ReLU
 from .conv import Conv2d
 from .linear import Linear
@@ -135,6 +136,7 @@ class Sequential(_Numbered):
             # Exact types only: a subclass may compute something else.
             kind = type(module)
             fused = (kind is Linear or kind is Conv2d) and i < last and type(modules[i + 1]) is ReLU
+            fused = fused and not anomaly.active  # which names single layers
             x = module.forward(x, activation="relu") if fused else module(x)
         return x
 

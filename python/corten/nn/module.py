@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ..autograd import anomaly
 from ..functions import Tensor, asarray, dtype, zeros_like
 from .parameter import Parameter, is_parameter
 
@@ -69,6 +70,9 @@ class Module:
     forward: Callable[..., Any] = _forward_missing
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if anomaly.active:  # then every operation wants to know its layer
+            with anomaly.inside(self):
+                return self.forward(*args, **kwargs)
         return self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
 
+from ..autograd import detect_anomaly
 from ..checks import whole
 from ..data import DataLoader, Dataset, TensorDataset
 from ..functions import Tensor, asarray, concat, enable_grad, no_grad
@@ -63,6 +65,8 @@ class Trainer:
         loss: takes outputs and targets, returns a tensor of one element: the mean over the batch.
         optimizer: over the model's parameters. May be None for `evaluate` and `predict` only.
         metrics: names ("accuracy", "mae") or `Metric` objects.
+        detect_anomaly: run `fit` in anomaly mode (see `corten.detect_anomaly`): slow, but it names the operation, the
+            layer and the line in which a NaN is born.
 
     Attributes:
         history: figures of each epoch, over all calls of `fit`.
@@ -87,6 +91,8 @@ class Trainer:
         loss: Callable[[Tensor, Tensor], Tensor],
         optimizer: Optimizer | None = None,
         metrics: Iterable[Any] = (),
+        *,
+        detect_anomaly: bool = False,
     ) -> None:
         if not isinstance(model, Module):
             raise TypeError(f"[Trainer] model must be an nn.Module, got {type(model).__name__}")
@@ -101,6 +107,7 @@ class Trainer:
         self.loss = loss
         self.optimizer = optimizer
         self.metrics = make_metrics(metrics)
+        self.detect_anomaly = bool(detect_anomaly)
         self.history = History()
         self.stop_training = False
 
@@ -131,6 +138,7 @@ class Trainer:
         Raises:
             ValueError: there is no optimizer, no data, or an argument is out of range.
             NonFiniteLossError: the loss is NaN or infinite; the step that had it is not taken.
+            AnomalyError: with `detect_anomaly`, a NaN was born in an operation or its gradient.
 
         Ctrl-C raises KeyboardInterrupt as ever; the model keeps what it has learnt, the history all full epochs. In
         any case model and metrics are left in the state in which another call finds them usable.
@@ -237,7 +245,7 @@ class Trainer:
             metric.reset()
         loss = _Weighted()
         step = 0
-        with enable_grad():
+        with enable_grad(), detect_anomaly() if self.detect_anomaly else nullcontext():
             for x, y in _pairs(batches):
                 step += 1
                 optimizer.zero_grad()
@@ -282,7 +290,8 @@ class Trainer:
 
     def _non_finite(self, number: float, epoch: int, step: int, x: Any, output: Tensor) -> NonFiniteLossError:
         """The error, with the first place where something is not finite: input, parameter, output or loss."""
-        where = "the loss itself: the outputs are finite"
+        advice = "" if self.detect_anomaly else " (Trainer(..., detect_anomaly=True) names the operation and the layer)"
+        where = "the loss itself: the outputs are finite" + advice
         if not _finite(self._convert(x)):
             where = "the input of this batch: look at the data"
         else:
@@ -290,11 +299,12 @@ class Trainer:
                 if not _finite(parameter):
                     where = (
                         f"the parameter {name!r}, which an earlier step has spoilt: a smaller learning rate may help"
+                        + advice
                     )
                     break
             else:
                 if not _finite(output):
-                    where = "the model's output: the parameters are finite"
+                    where = "the model's output: the parameters are finite" + advice
         return NonFiniteLossError(
             f"[Trainer] the loss is {number} at epoch {epoch}, step {step}; first seen in {where}", epoch, step, number
         )

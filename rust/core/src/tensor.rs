@@ -4,6 +4,7 @@ use core::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
+use crate::autograd::cut::Cut;
 use crate::autograd::node::{Edge, GradCell, HookFn};
 use crate::autograd::{engine, mode};
 use crate::backend::{Part, dispatch};
@@ -31,6 +32,8 @@ struct Inner {
     /// Shares another tensor's elements (item assignment would be lost).
     view: bool,
     leaf: bool,
+    /// Why it is not in the graph, if something before it was.
+    cut: Option<Cut>,
     requires_grad: AtomicBool,
     /// Where this tensor's gradient goes: its producer, or for a leaf its accumulation node (made on first use).
     edge: OnceLock<Edge>,
@@ -63,8 +66,12 @@ impl WriteGuard<'_> {
 }
 
 impl Tensor {
-    fn build(value: Value, edge: Option<Edge>, view: bool) -> Self {
+    fn build(value: Value, edge: core::result::Result<Edge, Option<Cut>>, view: bool) -> Self {
         let (dtype, device) = (value.dtype(), value.device());
+        let (edge, cut) = match edge {
+            Ok(edge) => (Some(edge), None),
+            Err(cut) => (None, cut),
+        };
         let leaf = edge.is_none();
         Self(Arc::new(Inner {
             layout: value.layout,
@@ -73,6 +80,7 @@ impl Tensor {
             device,
             view,
             leaf,
+            cut,
             requires_grad: AtomicBool::new(!leaf),
             edge: edge.map_or_else(OnceLock::new, OnceLock::from),
             retained: OnceLock::new(),
@@ -80,10 +88,14 @@ impl Tensor {
     }
     /// A leaf without gradient.
     pub fn from_value(value: Value) -> Self {
-        Self::build(value, None, false)
+        Self::build(value, Err(None), false)
     }
-    /// An operation's output: `edge` names its node (`None`: not recorded), `view` that it shares its input's elements.
-    pub(crate) fn from_op(value: Value, edge: Option<Edge>, view: bool) -> Self {
+    /// An operation's output: `edge` names its node (or says why it is not recorded), `view` that it shares its input's elements.
+    pub(crate) fn from_op(
+        value: Value,
+        edge: core::result::Result<Edge, Option<Cut>>,
+        view: bool,
+    ) -> Self {
         Self::build(value, edge, view)
     }
     /// A leaf that holds `data` in C order; fails when the numbers of elements differ.
@@ -322,6 +334,14 @@ impl Tensor {
         }
         Ok(())
     }
+    /// Why this tensor is not in the graph although something that it was computed from requires grad.
+    pub fn cut(&self) -> Option<Cut> {
+        self.0.cut.filter(|_| !self.requires_grad()) // a leaf that takes part starts a graph of its own
+    }
+    /// Whether [`Tensor::grad`] holds what a walk leaves: a leaf that requires grad, or after [`Tensor::retain_grad`].
+    pub fn keeps_grad(&self) -> bool {
+        self.requires_grad() && (self.0.leaf || self.0.retained.get().is_some())
+    }
     /// Name of the node that made it.
     pub fn grad_fn(&self) -> Option<&'static str> {
         if self.0.leaf {
@@ -343,7 +363,12 @@ impl Tensor {
     }
     /// The same contents without graph or gradient; shares storage (and so is a view).
     pub fn detach(&self) -> Self {
-        Self::build(self.value(), None, true)
+        let cut = if self.requires_grad() {
+            Some(Cut::Detached)
+        } else {
+            self.0.cut
+        };
+        Self::build(self.value(), Err(cut), true)
     }
     /// A new leaf with the same contents: C-contiguous, shares storage until one of both is written. What a parameter is made of.
     pub fn to_leaf(&self, requires_grad: bool) -> Result<Self> {
@@ -358,7 +383,7 @@ impl Tensor {
         } else {
             None
         };
-        Self::build(self.value(), edge, false)
+        Self::build(self.value(), edge.ok_or(None), false)
     }
     /// The gradient gathered so far: of a leaf, or of a non-leaf after [`Tensor::retain_grad`].
     pub fn grad(&self) -> Option<Self> {

@@ -25,6 +25,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     seam::install(m.py())?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add("InternalError", m.py().get_type::<seam::InternalError>())?;
+    m.add("AnomalyError", m.py().get_type::<seam::AnomalyError>())?;
     m.add_class::<tensor::PyTensor>()?;
     m.add_class::<index::Rows>()?;
     m.add_function(wrap_pyfunction!(copy::_rebuild_tensor, m)?)?;

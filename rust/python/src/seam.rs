@@ -8,20 +8,28 @@ use std::sync::OnceLock;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ThreadId;
 
+use corten_core::autograd::anomaly::{self, Anomaly};
 use corten_core::{Error, Result};
 use corten_kernels::parallel;
 use pyo3::create_exception;
 use pyo3::exceptions::{
-    PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyNotImplementedError, PyRuntimeError,
-    PyTypeError, PyValueError,
+    PyFloatingPointError, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyNotImplementedError,
+    PyRuntimeError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 create_exception!(
     corten,
     InternalError,
     PyRuntimeError,
     "A bug of corten itself, not of the code that calls it. Please report it with the text of this exception."
+);
+create_exception!(
+    corten,
+    AnomalyError,
+    PyFloatingPointError,
+    "Anomaly mode found the operation in which a NaN (or infinity) was born.\n\nAttributes: `op`, `phase` ('forward' or 'backward'), `layer` (the path of the module, or None), `count` and `first` (how many elements, and the index of the first), `shape`."
 );
 
 /// Elements (or thousands of floating-point operations) from which on the GIL is released: below, releasing it and taking it
@@ -143,7 +151,7 @@ pub(crate) fn run<T: Send>(
     } else {
         py.detach(|| guarded(f))
     };
-    match result {
+    match anomalies(result) {
         Ok(value) => {
             if work >= RELEASE_FROM {
                 // A signal that came too late to stop the kernel must not get lost.
@@ -154,6 +162,19 @@ pub(crate) fn run<T: Send>(
             Ok(value)
         }
         Err(e) => Err(to_py(py, e)),
+    }
+}
+
+/// `result`, or in anomaly mode what was found on the way to it.
+#[inline]
+fn anomalies<T>(result: Result<T>) -> Result<T> {
+    if !anomaly::is_on() {
+        return result;
+    }
+    let found = anomaly::take();
+    match (result, found) {
+        (Ok(_), Some(e)) => Err(e),
+        (result, _) => result,
     }
 }
 
@@ -202,12 +223,34 @@ pub(crate) fn to_py(py: Python<'_>, e: Error) -> PyErr {
         Error::Interrupted => PENDING
             .take()
             .unwrap_or_else(|| PyKeyboardInterrupt::new_err(())),
-        Error::Foreign(cause) => match cause.downcast_ref::<PyErr>() {
-            Some(e) => e.clone_ref(py),
-            None => PyRuntimeError::new_err(text),
-        },
+        Error::Foreign(cause) => {
+            if let Some(e) = cause.downcast_ref::<PyErr>() {
+                e.clone_ref(py)
+            } else if let Some(a) = cause.downcast_ref::<Anomaly>() {
+                anomaly_error(py, a, text)
+            } else {
+                PyRuntimeError::new_err(text)
+            }
+        }
         _ => InternalError::new_err(text),
     }
+}
+
+#[cold]
+fn anomaly_error(py: Python<'_>, a: &Anomaly, text: String) -> PyErr {
+    let e = AnomalyError::new_err(text);
+    let fill = || -> PyResult<()> {
+        let v = e.value(py);
+        let place = a.place.as_deref();
+        let layer = place.and_then(|p| crate::functions::custom::place_object(py, p));
+        v.setattr("op", a.op)?;
+        v.setattr("phase", if a.backward { "backward" } else { "forward" })?;
+        v.setattr("layer", layer.and_then(|p| p.getattr("layer").ok()))?;
+        v.setattr("count", a.count)?;
+        v.setattr("first", PyTuple::new(py, &a.first)?)?;
+        v.setattr("shape", PyTuple::new(py, a.shape.iter())?)
+    };
+    fill().err().unwrap_or(e)
 }
 
 /// An exception of a Python callback on its way through the core.

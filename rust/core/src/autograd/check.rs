@@ -1,9 +1,11 @@
 //! Gradients against central differences, in float64.
 
+use super::anomaly::position;
 use super::engine::{GradOptions, grad};
 use super::mode;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::shape::show;
 use crate::tensor::Tensor;
 use crate::value::Value;
 
@@ -31,8 +33,8 @@ impl Default for Tolerance {
 type Function<'a> = &'a dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>;
 
 /// Compares the gradients of `f` (tensors to tensors, deterministic) at float64 `inputs` with central differences. Outputs are
-/// weighted by fixed irregular numbers, so that errors that cancel in a plain sum are seen. Fails with an [`Error::Value`] that
-/// names the first element that is off; inputs that do not require grad are constants, and an output that does not is taken to
+/// weighted by fixed irregular numbers, so that errors that cancel in a plain sum are seen. Fails with an [`Error::Graph`] that
+/// names the first element that is off, the worst, and the likely mistake; inputs that do not require grad are constants, and an output that does not is taken to
 /// claim a zero gradient.
 pub fn gradcheck(f: Function<'_>, inputs: &[Tensor], tolerance: Tolerance) -> Result<()> {
     const OP: &str = "gradcheck";
@@ -75,6 +77,7 @@ pub fn gradcheck(f: Function<'_>, inputs: &[Tensor], tolerance: Tolerance) -> Re
             Some(g) => g.to_vec::<f64>()?,
             None => vec![0.0; x.len()],
         };
+        let mut numeric = Vec::with_capacity(x.len());
         for k in 0..x.len() {
             let at = |delta: f64| {
                 let mut moved = x.clone();
@@ -84,24 +87,70 @@ pub fn gradcheck(f: Function<'_>, inputs: &[Tensor], tolerance: Tolerance) -> Re
                 all[i] = Tensor::from_value(v);
                 value(&all)
             };
-            let numeric = (at(tolerance.eps)? - at(-tolerance.eps)?) / (2.0 * tolerance.eps);
-            let off = (g[k] - numeric).abs();
-            let allowed = tolerance.atol + tolerance.rtol * numeric.abs();
-            if off.is_nan() || off > allowed {
-                return Err(Error::value(
-                    OP,
-                    format!(
-                        "input {i} of shape {}, element {k}: gradient {}, central difference {numeric} (off by {off:e}, allowed {:e} + {:e} relative)",
-                        inputs[i].shape(),
-                        g[k],
-                        tolerance.atol,
-                        tolerance.rtol
-                    ),
-                ));
-            }
+            numeric.push((at(tolerance.eps)? - at(-tolerance.eps)?) / (2.0 * tolerance.eps));
+        }
+        if let Some(text) = disagreement(inputs[i].shape(), &g, &numeric, tolerance) {
+            return Err(Error::graph(
+                OP,
+                format!("input {i} of shape {}{text}", inputs[i].shape()),
+            ));
         }
     }
     Ok(())
+}
+
+/// Where and how the gradient `g` and the differences `n` disagree, in words; `None` when they agree.
+fn disagreement(shape: &[usize], g: &[f64], n: &[f64], t: Tolerance) -> Option<String> {
+    let allowed = |n: f64| t.atol + t.rtol * n.abs();
+    let off = |k: usize| {
+        let off = (g[k] - n[k]).abs();
+        if off.is_nan() { f64::INFINITY } else { off }
+    };
+    let wrong: Vec<usize> = (0..g.len()).filter(|&k| off(k) > allowed(n[k])).collect();
+    let &first = wrong.first()?;
+    let line = |k: usize| {
+        format!(
+            "element {k} {}: gradient {}, central difference {}, off by {:.3e}; allowed is {:.3e} = {:e} + {:e} * |difference|",
+            show(&position(k, shape)),
+            g[k],
+            n[k],
+            off(k),
+            allowed(n[k]),
+            t.atol,
+            t.rtol
+        )
+    };
+    let mut text = format!(", {}", line(first));
+    if wrong.len() > 1 {
+        let worst = wrong
+            .iter()
+            .copied()
+            .max_by(|&a, &b| off(a).total_cmp(&off(b)));
+        text += &format!("; {} of {} elements are wrong", wrong.len(), g.len());
+        if let Some(worst) = worst.filter(|&w| w != first) {
+            text += &format!(", the worst is {}", line(worst));
+        }
+    }
+    // The usual mistakes have a face of their own.
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-4 * b.abs() + 1e-6;
+    let ratio = g[first] / n[first];
+    let hint = if g.iter().chain(n).any(|x| !x.is_finite()) {
+        " (something is not finite: is the input at the edge of the function's domain?)".to_owned()
+    } else if g.iter().all(|&x| x == 0.0) {
+        " (the gradient is 0 everywhere: does the function detach its input, or its backward give None?)".to_owned()
+    } else if n.iter().all(|&x| x == 0.0) {
+        " (the function does not depend on this input: should its gradient be None?)".to_owned()
+    } else if (0..g.len()).all(|k| close(g[k], -n[k])) {
+        " (the sign is wrong everywhere)".to_owned()
+    } else if ratio.is_finite()
+        && wrong.len() > 1
+        && (0..g.len()).all(|k| close(g[k], ratio * n[k]))
+    {
+        format!(" (the gradient is {ratio:.4} times the difference everywhere: a factor is wrong)")
+    } else {
+        String::new()
+    };
+    Some(text + &hint)
 }
 
 /// [`gradcheck`] of the gradient: second-order derivatives with respect to the inputs and to the output gradients.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use super::node::{Ctx, Edge, Node};
-use super::{mode, seed};
+use super::{anomaly, mode, seed};
 use crate::error::{Error, Result};
 use crate::ops;
 use crate::tensor::Tensor;
@@ -174,7 +174,8 @@ impl Walk {
             .backward(self.keep)
             .ok_or_else(|| seed::freed(node.name()))?;
         let create_graph = self.create_graph;
-        let results = vjp.vjp(&Ctx { node, create_graph }, &grads, &needs)?;
+        let cx = Ctx { node, create_graph };
+        let results = anomaly::watch(node, &grads, || vjp.vjp(&cx, &grads, &needs))?;
         drop((vjp, grads)); // what the node saved goes before its inputs' turns come
         if results.len() != needs.len() {
             let text = format!("'{}' gave {} gradients", node.name(), results.len());

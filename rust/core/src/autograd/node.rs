@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
+use super::anomaly::{self, Origin};
+use super::cut::{self, Cut};
 use super::mode;
 use crate::device::Device;
 use crate::dtype::DType;
@@ -116,7 +118,7 @@ impl Saved {
                 index: *index,
             }),
         };
-        Tensor::from_op(self.value.clone(), edge, true)
+        Tensor::from_op(self.value.clone(), edge.ok_or(None), true)
     }
 }
 
@@ -145,7 +147,15 @@ impl Edge {
         };
         let outputs = [meta].into_iter().collect();
         Self {
-            node: Node::new("leaf", SmallVec::new(), outputs, None, Some(leaf)),
+            node: Node::new(
+                "leaf",
+                SmallVec::new(),
+                outputs,
+                None,
+                Some(leaf),
+                None,
+                None,
+            ),
             index: 0,
         }
     }
@@ -213,6 +223,10 @@ pub struct Node {
     backward: Mutex<Option<Arc<dyn Backward>>>,
     hooks: Mutex<Vec<Hook>>,
     leaf: Option<Leaf>,
+    /// A place before its inputs where the graph ends.
+    cut: Option<Cut>,
+    /// Where and of what it was made; known in anomaly mode only.
+    pub(super) origin: Option<Box<Origin>>,
 }
 type Inputs = SmallVec<[Option<Edge>; 2]>;
 
@@ -227,6 +241,8 @@ impl Node {
         outputs: SmallVec<[Meta; 1]>,
         backward: Option<Arc<dyn Backward>>,
         leaf: Option<Leaf>,
+        cut: Option<Cut>,
+        origin: Option<Box<Origin>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
@@ -236,6 +252,8 @@ impl Node {
             backward: Mutex::new(backward),
             hooks: Mutex::new(Vec::new()),
             leaf,
+            cut,
+            origin,
         })
     }
     /// The operation's name.
@@ -244,6 +262,14 @@ impl Node {
     }
     pub(crate) fn leaf(&self) -> Option<&Leaf> {
         self.leaf.as_ref()
+    }
+    /// A place before its inputs where the graph ends: (why, the operation that used what came from there).
+    pub(super) fn cut(&self) -> Option<(Cut, &'static str)> {
+        self.cut.map(|c| (c, self.name))
+    }
+    /// Whether an earlier walk has taken what it saved.
+    pub(super) fn is_freed(&self) -> bool {
+        self.leaf.is_none() && lock(&self.backward).is_none()
     }
     /// The vjp; taken out (freed afterwards) unless the graph is kept. `None`: freed already.
     pub(super) fn backward(&self, keep: bool) -> Option<Arc<dyn Backward>> {
@@ -405,8 +431,15 @@ pub fn record_many<B: Backward + 'static>(
     let node = node_for(name, inputs, &outs, make);
     let each = outs.into_iter().enumerate();
     each.map(|(index, out)| {
-        let edge = node.clone().filter(|_| out.dtype().is_float());
-        Tensor::from_op(out, edge.map(|node| Edge { node, index }), view)
+        let edge = match &node {
+            Ok(node) if out.dtype().is_float() => Ok(Edge {
+                node: node.clone(),
+                index,
+            }),
+            Ok(_) => Err(Some(Cut::NotDifferentiable(name))),
+            Err(cut) => Err(*cut),
+        };
+        Tensor::from_op(out, edge, view)
     })
     .collect()
 }
@@ -416,12 +449,13 @@ fn node_for<B: Backward + 'static>(
     inputs: &[&Tensor],
     outs: &[Value],
     make: impl FnOnce(&[Value]) -> B,
-) -> Option<Arc<Node>> {
+) -> core::result::Result<Arc<Node>, Option<Cut>> {
+    let nan = anomaly::is_on().then(|| anomaly::inspect(name, inputs, outs));
     let recorded = mode::is_enabled()
         && inputs.iter().any(|x| x.requires_grad())
         && outs.iter().any(|o| o.dtype().is_float());
     if !recorded {
-        return None;
+        return Err(cut::of(name, inputs));
     }
     let edges = inputs.iter().map(|x| x.edge()).collect();
     let metas = outs.iter().map(|o| Meta {
@@ -432,5 +466,8 @@ fn node_for<B: Backward + 'static>(
     let metas = metas.collect();
     // The vjp may ask inputs for their edges; those are made above, so this node is newer than they are.
     let backward: Arc<dyn Backward> = Arc::new(make(outs));
-    Some(Node::new(name, edges, metas, Some(backward), None))
+    let cut = cut::earlier(inputs);
+    let origin = nan.map(anomaly::origin);
+    let backward = Some(backward);
+    Ok(Node::new(name, edges, metas, backward, None, cut, origin))
 }

@@ -3,7 +3,7 @@
 //! Promotion: a float operand wins over integers, of two floats or two integers the larger wins, Python scalars are weak.
 //! Arithmetic on two bools gives int64. Functions of a real number turn integers into float32.
 
-use crate::autograd::{Saved, record, vjp};
+use crate::autograd::{Saved, not_differentiable, record, vjp};
 use crate::backend::{Binary, Compare, Logical, Unary, UnaryGrad, dispatch};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
@@ -355,7 +355,7 @@ fn compare<'a>(
     with_operands!(op, x1, x2, any_dtype, |a, b| {
         let shape = broadcast_shapes(op, a.shape(), b.shape())?;
         let out = dispatch(a.device()).compare(kind, &shape, &a.value(), &b.value())?;
-        Ok(Tensor::from_value(out))
+        Ok(not_differentiable(op, &[a, b], out))
     })
 }
 macro_rules! comparisons {
@@ -383,7 +383,7 @@ fn logical<'a>(
     let (a, b) = meet(op, x1, x2, |_| DType::Bool)?;
     let shape = broadcast_shapes(op, a.shape(), b.shape())?;
     let out = dispatch(a.device()).logical(kind, &shape, &a.value(), &b.value())?;
-    Ok(Tensor::from_value(out))
+    Ok(not_differentiable(op, &[&a, &b], out))
 }
 macro_rules! logicals {
     ($($name:ident $kind:ident $sign:literal;)*) => {$(

@@ -1,6 +1,6 @@
 //! Running sums and products, sorting, and what sorting makes easy: top k, unique values, search.
 
-use crate::autograd::{Saved, record, twin_vjp, vjp};
+use crate::autograd::{Saved, not_differentiable, record, twin_vjp, vjp};
 use crate::backend::{Scan, dispatch};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -129,7 +129,7 @@ pub fn argsort(x: &Tensor, axis: isize, descending: bool) -> Result<Tensor> {
     let last = x.ndim() - 1;
     let rows = move_axis(&x.detach(), axis, last)?;
     let y = dispatch(x.device()).argsort(descending, &rows.value())?;
-    move_axis(&Tensor::from_value(y), last, axis)
+    move_axis(&not_differentiable("argsort", &[x], y), last, axis)
 }
 /// The elements in order along `axis`. Stable in either direction; NaN comes last. Gradient: `g` where each element came from.
 pub fn sort(x: &Tensor, axis: isize, descending: bool) -> Result<Tensor> {

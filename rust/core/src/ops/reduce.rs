@@ -1,6 +1,6 @@
 //! Reductions over axes. The order of additions depends on the logical shape alone.
 
-use crate::autograd::{Saved, record, twin_vjp, vjp};
+use crate::autograd::{Saved, not_differentiable, record, twin_vjp, vjp};
 use crate::backend::{Binary, Reduce, dispatch};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
@@ -258,10 +258,8 @@ fn any_all(
     let axes = normalize_axes(op, axis, x.ndim())?;
     let backend = dispatch(x.device());
     let y = backend.any_all(all, &backend.cast(&x.value(), DType::Bool)?, &axes)?;
-    Ok(Tensor::from_value(reshaped(
-        y,
-        reduced_shape(x.shape(), &axes, keepdims),
-    )))
+    let y = reshaped(y, reduced_shape(x.shape(), &axes, keepdims));
+    Ok(not_differentiable(op, &[x], y))
 }
 /// Whether any element over `axis` (default all) is true, i.e. not 0. Of nothing: false.
 pub fn any(x: &Tensor, axis: Option<&[isize]>, keepdims: bool) -> Result<Tensor> {
@@ -285,10 +283,8 @@ fn arg_reduce(
     };
     check_not_empty(op, x, &axes)?;
     let y = dispatch(x.device()).arg_reduce(max, &x.value(), &axes)?;
-    Ok(Tensor::from_value(reshaped(
-        y,
-        reduced_shape(x.shape(), &axes, keepdims),
-    )))
+    let y = reshaped(y, reduced_shape(x.shape(), &axes, keepdims));
+    Ok(not_differentiable(op, &[x], y))
 }
 /// int64 index of the first largest element along `axis` (default: in the flattened tensor); a NaN counts as largest.
 pub fn argmax(x: &Tensor, axis: Option<isize>, keepdims: bool) -> Result<Tensor> {

@@ -1,6 +1,6 @@
 //! Gradients as functions, and the gradient checker.
 
-use corten_core::autograd::check::{Tolerance, gradcheck as gradcheck_core};
+use corten_core::autograd::check::Tolerance;
 use corten_core::autograd::{self, GradOptions};
 use corten_core::{Result, Tensor};
 use pyo3::prelude::*;
@@ -46,9 +46,30 @@ fn grad(
     Ok(grads.into_iter().map(|g| g.map(PyTensor::new)).collect())
 }
 
+/// `fn`, which takes tensors and gives one or several, as the checkers of the core call it.
+fn callable(f: &Py<PyAny>, required: Vec<bool>) -> impl Fn(&[Tensor]) -> Result<Vec<Tensor>> {
+    move |xs: &[Tensor]| {
+        // Where differences are taken, copies of the inputs come without gradient; `fn` may itself ask for gradients.
+        let _recording = autograd::enable_grad();
+        for (x, &on) in xs.iter().zip(&required) {
+            x.set_requires_grad(on)?;
+        }
+        Python::attach(|py| {
+            let args = xs.iter().map(|x| Py::new(py, PyTensor::new(x.clone())));
+            let args = PyTuple::new(py, args.collect::<PyResult<Vec<_>>>()?)?;
+            let result = f.bind(py).call1(args)?;
+            match result.extract::<Arg<'_>>() {
+                Ok(y) => Ok(vec![y.0.clone()]),
+                Err(_) => Ok(result.extract::<Args>()?.0),
+            }
+        })
+        .map_err(foreign)
+    }
+}
+
 /// Checks the gradients of `fn(*inputs)` against central differences; True, or an exception that says where they differ.
 ///
-/// `fn` takes and returns tensors; the inputs are float64 leaves that require grad.
+/// `fn` takes tensors and returns one or several; the inputs are float64, and those that require grad are checked.
 ///
 /// >>> import corten as ct
 /// >>> from corten import _core
@@ -64,33 +85,35 @@ fn gradcheck(
     rtol: f64,
     atol: f64,
 ) -> PyResult<bool> {
-    let required: Vec<bool> = inputs.0.iter().map(Tensor::requires_grad).collect();
-    // `fn` may return one tensor or several.
-    let call = |xs: &[Tensor]| -> Result<Vec<Tensor>> {
-        // Where differences are taken, copies of the inputs come without gradient; `fn` may itself ask for gradients.
-        let _recording = autograd::enable_grad();
-        for (x, &on) in xs.iter().zip(&required) {
-            x.set_requires_grad(on)?;
-        }
-        Python::attach(|py| {
-            let args = PyTuple::new(
-                py,
-                xs.iter()
-                    .map(|x| Py::new(py, PyTensor::new(x.clone())))
-                    .collect::<PyResult<Vec<_>>>()?,
-            )?;
-            let result = r#fn.bind(py).call1(args)?;
-            match result.extract::<Arg<'_>>() {
-                Ok(y) => Ok(vec![y.0.clone()]),
-                Err(_) => Ok(result.extract::<Args>()?.0),
-            }
-        })
-        .map_err(foreign)
-    };
+    let call = callable(&r#fn, inputs.0.iter().map(Tensor::requires_grad).collect());
     run(py, LONG, || {
-        gradcheck_core(&call, &inputs.0, Tolerance { eps, rtol, atol })
+        autograd::gradcheck(&call, &inputs.0, Tolerance { eps, rtol, atol })
     })?;
     Ok(true)
 }
 
-functions!(grad, gradcheck);
+/// Checks the second derivatives of `fn(*inputs)`, as `gradcheck` the first: with respect to the inputs, and to the gradients
+/// of the outputs.
+///
+/// >>> import corten as ct
+/// >>> from corten import _core
+/// >>> _core.gradgradcheck(lambda x: x * x, [ct.tensor([1.0, 2.0], dtype="float64", requires_grad=True)])
+/// True
+#[pyfunction]
+#[pyo3(signature = (r#fn, inputs, eps = 1e-6, rtol = 1e-5, atol = 1e-7))]
+fn gradgradcheck(
+    py: Python<'_>,
+    r#fn: Py<PyAny>,
+    inputs: Args,
+    eps: f64,
+    rtol: f64,
+    atol: f64,
+) -> PyResult<bool> {
+    let call = callable(&r#fn, inputs.0.iter().map(Tensor::requires_grad).collect());
+    run(py, LONG, || {
+        autograd::gradgradcheck(&call, &inputs.0, Tolerance { eps, rtol, atol })
+    })?;
+    Ok(true)
+}
+
+functions!(grad, gradcheck, gradgradcheck);

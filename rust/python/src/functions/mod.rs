@@ -16,6 +16,7 @@ macro_rules! functions {
 mod activation;
 mod arrange;
 mod creation;
+pub(crate) mod custom;
 mod elementwise;
 mod grad;
 mod loss;
@@ -64,6 +65,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     activation::register(m)?;
     arrange::register(m)?;
     creation::register(m)?;
+    custom::register(m)?;
     elementwise::register(m)?;
     grad::register(m)?;
     loss::register(m)?;
