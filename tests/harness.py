@@ -91,6 +91,7 @@ def gradients(
 ) -> list[np.ndarray | None]:
     """Gradients of the weighted sum of the outputs, one for each input."""
     outputs, inputs = run(row, sample, dtype, device, view, grad=True)
+    outputs = [o for o in outputs if o.dtype.is_floating_point]  # indices have no gradient
     weights = [np.asarray(w, dtype=o.dtype.name) for w, o in zip(cotangents(outputs, dtype), outputs, strict=True)]
     # `_expanded` changes values (it repeats the first slice), so the cotangents stay as they are.
     plain = view is None or view is _expanded
@@ -109,7 +110,7 @@ def weighted(row: Row, sample: Sample, device: str = "cpu") -> Callable[..., Ten
             return next(queue) if marker is None and array.dtype.kind == "f" else _core.tensor(array, device=device)
 
         args, kwargs = bind(sample, convert)
-        outputs = listed(row(*args, **kwargs))
+        outputs = [o for o in listed(row(*args, **kwargs)) if o.dtype.is_floating_point]
         total = _core.tensor(0.0, dtype="float64", device=device)
         for output, w in zip(outputs, cotangents(outputs, "float64"), strict=True):
             total = total + (output * _core.tensor(w, device=device)).sum()

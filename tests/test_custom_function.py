@@ -1,4 +1,4 @@
-"""Operations written in Python: gradients of every order, structure of arguments and results, lifetime, threads, errors."""
+"""Operations written in Python: gradients of every order, arguments and results, lifetime, threads, errors."""
 
 from __future__ import annotations
 
@@ -413,7 +413,11 @@ def broken(backward, forward=None):
 
 
 BAD = {
-    "too few": (lambda ctx, g: (g, g), ValueError, r"\[Broken\] backward must return one gradient per argument.*3 in all.*got 2"),
+    "too few": (
+        lambda ctx, g: (g, g),
+        ValueError,
+        r"\[Broken\] backward must return one gradient per argument.*3 in all.*got 2",
+    ),
     "a single one": (lambda ctx, g: g, ValueError, r"\[Broken\].*3 in all.*got 1"),
     "nothing": (lambda ctx, g: None, ValueError, r"\[Broken\].*got 1"),
     "a shape": (

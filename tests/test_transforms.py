@@ -21,7 +21,7 @@ def close(a, b, rtol: float = 1e-12, atol: float = 1e-13) -> None:
 
 
 def differences(fn, x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
-    """The Jacobian of a NumPy function by central differences: truncation 1e-12, rounding 1e-10 for values of order 1."""
+    """The Jacobian of a NumPy function by central differences: truncation 1e-12, rounding 1e-10 at order 1."""
     columns = []
     for k in range(x.size):
         d = np.zeros(x.size)
@@ -134,7 +134,7 @@ def test_jvp_of_a_linear_function_is_the_function() -> None:
 def test_jvp_of_a_constant_and_of_one_of_two_inputs() -> None:
     x, t = tensor(2), tensor(2)
     constant = tensor(3)
-    y, dy = ct.jvp(lambda v: (constant, v[0] * 0.0 + constant), x, t)
+    _, dy = ct.jvp(lambda v: (constant, v[0] * 0.0 + constant), x, t)
     close(dy[0], np.zeros(3))
     close(dy[1], np.zeros(3))
     _, d = ct.jvp(lambda a, b: a * 2.0, (x, x), (t, t * 100.0))
@@ -221,13 +221,18 @@ def test_hessian_is_symmetric_and_agrees_with_hvp() -> None:
     w, v = tensor(5, 4), tensor(3, 5)
     h = ct.hessian(loss, (w, v))
     assert [[b.shape for b in row] for row in h] == [[(5, 4, 5, 4), (5, 4, 3, 5)], [(3, 5, 5, 4), (3, 5, 3, 5)]]
-    full = np.block([[h[i][j].numpy().reshape(h[i][i].shape[0] * h[i][i].shape[1], -1) for j in (0, 1)] for i in (0, 1)])
+    full = np.block(
+        [[h[i][j].numpy().reshape(h[i][i].shape[0] * h[i][i].shape[1], -1) for j in (0, 1)] for i in (0, 1)]
+    )
     close(full, full.T)
     assert np.abs(full).max() > 1e-2
     dw, dv = tensor(5, 4), tensor(3, 5)
     value, (pw, pv) = ct.hvp(loss, (w, v), (dw, dv))
     close(value, loss(w, v).detach())
-    close(np.concatenate([pw.numpy().ravel(), pv.numpy().ravel()]), full @ np.concatenate([dw.numpy().ravel(), dv.numpy().ravel()]))
+    close(
+        np.concatenate([pw.numpy().ravel(), pv.numpy().ravel()]),
+        full @ np.concatenate([dw.numpy().ravel(), dv.numpy().ravel()]),
+    )
     # Forward over reverse gives the same.
     _, (fw, fv) = ct.jvp(lambda *xs: ct.value_and_grad(loss, (0, 1))(*xs)[1], (w, v), (dw, dv))
     close(fw, pw)
@@ -266,7 +271,7 @@ def test_create_graph_reaches_what_the_function_closes_over() -> None:
 
 def test_inputs_of_an_outer_graph() -> None:
     x = tensor(3).requires_grad_()
-    y, pullback = ct.vjp(lambda t: t**3, x, create_graph=True)
+    _, pullback = ct.vjp(lambda t: t**3, x, create_graph=True)
     pullback(ct.ones((3,), dtype="float64")).sum().backward()
     close(x.grad, 6 * x.detach().numpy())
 

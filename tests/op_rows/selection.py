@@ -259,8 +259,8 @@ ROWS = [
     Row(
         "topk",
         lambda rng: [
-            s(distinct(rng, (3, 5)), 2, label="largest", grad=False),
-            s(distinct(rng, (3, 5)), 3, 0, False, label="smallest", grad=False),
+            s(distinct(rng, (3, 5)), 2, label="largest"),
+            s(distinct(rng, (3, 5)), 3, 0, False, label="smallest"),
             s(np.array([1.0, 2.0, 2.0, np.nan]), 3, label="ties and NaN", grad=False),
             s(n(rng, 3), 0, label="none", grad=False),
         ],
@@ -271,7 +271,6 @@ ROWS = [
             bad(ValueError, r"\[topk\] k.*-1", ONES, -1),
             bad(IndexError, r"\[topk\].*axis 2", ONES, 1, 2),
         ),
-        grad=False,
     ),
     Row(
         "unique_values",
@@ -288,11 +287,15 @@ ROWS = [
     *(
         Row(
             name,
-            lambda rng: [s(repeated(), label="repeated"), s(np.zeros(0), label="empty"), s(np.array(2.0), label="0-d")],
+            lambda rng: [
+                s(distinct(rng, (3, 3)), label="all different"),
+                s(repeated(), label="repeated", grad=False),
+                s(np.zeros(0), label="empty", grad=False),
+                s(np.array(2.0), label="0-d"),
+            ],
             fn,
             EXACT,
             (bad(TypeError, r"Tensor", [1, 2]),),
-            grad=False,
         )
         for name, fn in (
             ("unique_counts", lambda x: [unique(x)[0], unique(x)[3]]),

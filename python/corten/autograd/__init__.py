@@ -1,8 +1,8 @@
-"""Derivatives beyond `backward`: functional transforms, operations of your own, checks, and help when gradients go wrong.
+"""Derivatives beyond `backward`: transforms of functions, operations of your own, checks, and help in trouble.
 
-`vjp`, `jvp`, `jacobian`, `hessian`, `hvp` and `value_and_grad` differentiate functions; `Function` makes an operation with a
-gradient of its own, and `gradcheck` and `gradgradcheck` test it; `detect_anomaly` names where a NaN was born, `why_no_grad` says
-where a gradient was lost.
+`vjp`, `jvp`, `jacobian`, `hessian`, `hvp` and `value_and_grad` differentiate functions; `Function` makes an operation
+with a gradient of its own, and `gradcheck` and `gradgradcheck` test it; `detect_anomaly` names where a NaN was born,
+`why_no_grad` says where a gradient was lost.
 """
 
 from __future__ import annotations

@@ -98,16 +98,16 @@ _lock = threading.Lock()
 class detect_anomaly(ContextDecorator):
     """Look at every result and every gradient, and raise where a NaN is born. A context manager and a decorator.
 
-    The first operation whose inputs hold no NaN and whose output does raises `corten.autograd.AnomalyError`; so does the
-    first gradient function that makes a NaN from clean gradients. The message names the operation, forward or backward,
-    the layer (`features.3 (Conv2d)`), the lines of the program that called it (also for backward), shapes and ranges of
-    what went in and came out, how many elements failed and the first of them.
+    The first operation whose inputs hold no NaN and whose output does raises `corten.autograd.AnomalyError`; so does
+    the first gradient function that makes a NaN from clean gradients. The message names the operation, forward or
+    backward, the layer (`features.3 (Conv2d)`), the lines of the program that called it (also for backward), shapes and
+    ranges of what went in and came out, how many elements failed and the first of them.
 
     A NaN that comes in with data or a parameter was born nowhere, and raises nothing; operations pass it on.
 
-    The mode holds for all threads. It looks through every tensor and notes every line, so it is slow: for the search, not
-    for training. Off, it costs nothing that can be measured. `CORTEN_ANOMALY=1` in the environment (or `inf`, to look for
-    infinities) turns it on for the whole program.
+    The mode holds for all threads. It looks through every tensor and notes every line, so it is slow: for the search,
+    not for training. Off, it costs nothing that can be measured. `CORTEN_ANOMALY=1` in the environment (or `inf`, to
+    look for infinities) turns it on for the whole program.
 
     Args:
         check_inf: also raise where an infinity is born of finite numbers.

@@ -32,8 +32,8 @@ def gradcheck(
         True.
 
     Raises:
-        RuntimeError: a gradient is wrong. The message names the input, the index of the first wrong element, both values,
-            what was allowed, the worst element, and the likely mistake (a sign, a factor, no gradient at all).
+        RuntimeError: a gradient is wrong. The message names the input, the index of the first wrong element, both
+            values, what was allowed, the worst element, and the likely mistake (a sign, a factor, no gradient at all).
         ValueError: no input requires a gradient.
         TypeError: an input is not float64: float32 has too few digits for differences.
 
@@ -54,9 +54,9 @@ def gradgradcheck(
 ) -> bool:
     """Compare the second derivatives of `fn` with central differences of its gradient.
 
-    The gradient `g(x, v)`, where v are gradients of the outputs, is checked with respect to x and to v. Inputs 0, 1, ...
-    of the message are those of `fn`, the ones after them are the v. Arguments and exceptions as of `gradcheck`, which
-    should pass first: a wrong formula has a consistent derivative of its own.
+    The gradient `g(x, v)`, where v are gradients of the outputs, is checked with respect to x and to v. Inputs 0, 1,
+    ... of the message are those of `fn`, the ones after them are the v. Arguments and exceptions as of `gradcheck`,
+    which should pass first: a wrong formula has a consistent derivative of its own.
 
     >>> import corten as ct
     >>> x = ct.tensor([1.0, 2.0], dtype="float64", requires_grad=True)

@@ -23,11 +23,11 @@ def why_no_grad(x: Tensor, *leaves: Tensor) -> str:
     >>> print(ct.why_no_grad(w.argmax() * 2))
     its dtype is int64: only float tensors have gradients; the graph ended at 'argmax', which has no gradient
     >>> print(ct.why_no_grad(w.detach() * 2))
-    it does not require grad: detach() cut it off from the graph, or something that it was computed from
+    it does not require grad: detach() cut it off from the graph, or what it was computed from
     >>> v = ct.tensor(1.0, requires_grad=True)
     >>> print(ct.why_no_grad((v * w.detach()).sum(), v, w))  # doctest: +ELLIPSIS
     leaf 0: backward() will reach it
-    leaf 1: the loss does not depend on it by any recorded path; on the way the graph ends: detach() before 'multiply'...
+    leaf 1: the loss does not depend on it by any recorded path; on the way the graph ends: detach() before 'mul...
     """
     for name, t in (("x", x), *((f"leaf {i}", leaf) for i, leaf in enumerate(leaves))):
         if not isinstance(t, Tensor):
@@ -38,7 +38,8 @@ def why_no_grad(x: Tensor, *leaves: Tensor) -> str:
         return f"the loss itself has no graph: {_alone(x)}"
     reached, cuts, freed = _core._survey(x, leaves)
     lines = [
-        f"leaf {i}: {_of_leaf(leaf, there, cuts, freed)}" for i, (leaf, there) in enumerate(zip(leaves, reached, strict=True))
+        f"leaf {i}: {_of_leaf(leaf, there, cuts, freed)}"
+        for i, (leaf, there) in enumerate(zip(leaves, reached, strict=True))
     ]
     return "\n".join(lines)
 
@@ -51,11 +52,12 @@ def _alone(x: Tensor) -> str:
     if not x.requires_grad:
         if cut is None:
             return (
-                "it does not require grad, and nothing that it was computed from does: call requires_grad_() on the leaf "
-                "before computing with it (values that went through NumPy, item() or tolist() have left the graph, too)"
+                "it does not require grad, and nothing that it was computed from does: call requires_grad_() on the "
+                "leaf before computing with it (values that went through NumPy, item() or tolist() have left the "
+                "graph, too)"
             )
         if cut == "detached":
-            return "it does not require grad: detach() cut it off from the graph, or something that it was computed from"
+            return "it does not require grad: detach() cut it off from the graph, or what it was computed from"
         kind, op = cut.split(" ", 1)
         if kind == "no_grad":
             return f"it does not require grad: {op!r} ran while recording was off (no_grad)"
@@ -68,8 +70,8 @@ def _alone(x: Tensor) -> str:
             f"backward(), or use corten.grad(loss, x)"
         )
     return (
-        "it requires grad, but no backward() has reached it: none was called since (or zero_grad() cleared it), or the loss "
-        "does not depend on it; why_no_grad(loss, x) tells which"
+        "it requires grad, but no backward() has reached it: none was called since (or zero_grad() cleared it), or the "
+        "loss does not depend on it; why_no_grad(loss, x) tells which"
     )
 
 
@@ -85,11 +87,12 @@ def _of_leaf(leaf: Tensor, reached: bool, cuts: list[tuple[str, str]], freed: st
         return _alone(leaf)
     if reached and freed is not None:
         return (
-            f"it is in the graph, but an earlier backward() has freed what {freed!r} saved: pass retain_graph=True to that "
-            f"one, or compute the loss anew"
+            f"it is in the graph, but an earlier backward() has freed what {freed!r} saved: pass retain_graph=True to "
+            f"that one, or compute the loss anew"
         )
     if reached and not _core._keeps_grad(leaf):
-        return f"backward() passes it, but it is the result of {leaf.grad_fn!r}: only leaves keep their gradient (call retain_grad())"
+        made = f"it is the result of {leaf.grad_fn!r}"
+        return f"backward() passes it, but {made}: only leaves keep their gradient (call retain_grad())"
     if reached:
         return "it has a gradient" if leaf.grad is not None else "backward() will reach it"
     text = "the loss does not depend on it by any recorded path"

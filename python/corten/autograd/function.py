@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, Self
 
 from .. import _core
 from ..functions import Tensor, is_grad_enabled, no_grad, zeros
@@ -20,8 +20,8 @@ class FunctionCtx:
         saved_tensors: in `backward`, what `save_for_backward` was given.
     """
 
-    # Attributes that the user sets live in __dict__, which all backward passes of one call share. The slots belong to one
-    # pass: two passes may run at once, in two threads or one inside the other.
+    # Attributes that the user sets live in __dict__, which all backward passes of one call share. The slots belong to
+    # one pass: two passes may run at once, in two threads or one inside the other.
     __slots__ = ("__dict__", "_materialize", "_non_differentiable", "_saved", "_sources", "_where", "needs_input_grad")
 
     needs_input_grad: tuple[bool, ...]
@@ -72,9 +72,9 @@ class Function:
     """An operation with a gradient of its own. Subclass it, write `forward` and `backward`, call `apply`.
 
     `forward(ctx, *args)` gets the arguments of `apply`, tensors or not, and returns a tensor or a tuple of tensors. It
-    runs without recording. `backward(ctx, *grads)` gets the gradient of each output and returns one gradient per argument
-    of `forward`: a tensor of the argument's shape and dtype, or None for zero. For an argument that is no tensor it must
-    be None. Written in operations of corten, `backward` can be differentiated again, to any order.
+    runs without recording. `backward(ctx, *grads)` gets the gradient of each output and returns one gradient per
+    argument of `forward`: a tensor of the argument's shape and dtype, or None for zero. For an argument that is no
+    tensor it must be None. Written in operations of corten, `backward` can be differentiated again, to any order.
 
     Raises (from `apply` or from the backward pass, with the name of the class):
         TypeError: a result is no tensor, or a gradient has another dtype than its argument.
@@ -100,7 +100,7 @@ class Function:
     (True, True)
     """
 
-    def __new__(cls, *_: Any, **__: Any) -> Function:
+    def __new__(cls, *_: Any, **__: Any) -> Self:
         raise TypeError(f"[{cls.__name__}] a Function is not instantiated; call {cls.__name__}.apply(...)")
 
     @staticmethod
@@ -193,8 +193,8 @@ class _Backward:
         result = _tuple(name, "backward", result)
         if len(result) != self.size:
             raise ValueError(
-                f"[{name}] backward must return one gradient per argument of forward, {self.size} in all (None for those "
-                f"without), got {len(result)}"
+                f"[{name}] backward must return one gradient per argument of forward, {self.size} in all (None for "
+                f"those without), got {len(result)}"
             )
         for i, gradient in enumerate(result):
             if gradient is not None:
@@ -216,7 +216,8 @@ class _Backward:
         if gradient.shape != shape:
             hint = " (sum over the axes that forward broadcast)" if gradient.size > _size(shape) else ""
             raise ValueError(
-                f"[{name}] gradient {i} must have the shape {shape} of argument {i} of forward, got {gradient.shape}{hint}"
+                f"[{name}] gradient {i} must have the shape {shape} of argument {i} of forward, got {gradient.shape}"
+                f"{hint}"
             )
         if gradient.dtype != dtype:
             raise TypeError(
@@ -225,7 +226,8 @@ class _Backward:
             )
         if gradient.device != device:
             raise ValueError(
-                f"[{name}] gradient {i} must be on the device {device!r} of argument {i} of forward, got {gradient.device!r}"
+                f"[{name}] gradient {i} must be on the device {device!r} of argument {i} of forward, got "
+                f"{gradient.device!r}"
             )
 
 

@@ -260,8 +260,8 @@ def jacobian(fn: Callable[..., Any], inputs: Any, *, create_graph: bool | None =
         create_graph: as of `vjp`.
 
     Returns:
-        for one output and one input tensor a tensor of shape `(*output.shape, *input.shape)`; in general the structure of
-        the outputs, with the structure of the inputs in each place.
+        for one output and one input tensor a tensor of shape `(*output.shape, *input.shape)`; in general the structure
+        of the outputs, with the structure of the inputs in each place.
 
     >>> import corten as ct
     >>> ct.jacobian(lambda x: x * x, ct.tensor([1.0, 2.0])).tolist()
@@ -283,8 +283,8 @@ def hessian(fn: Callable[..., Any], inputs: Any, *, create_graph: bool | None = 
         create_graph: as of `vjp`.
 
     Returns:
-        for one input tensor a tensor of shape `(*input.shape, *input.shape)`; in general the structure of the inputs, with
-        the structure of the inputs in each place.
+        for one input tensor a tensor of shape `(*input.shape, *input.shape)`; in general the structure of the inputs,
+        with the structure of the inputs in each place.
 
     >>> import corten as ct
     >>> ct.hessian(lambda x: (x[0] ** 2 * x[1]), ct.tensor([3.0, 5.0])).tolist()
@@ -366,8 +366,8 @@ def value_and_grad(
         create_graph: as of `vjp`.
 
     Returns:
-        a function of the arguments of `fn` that returns `(value, grads)`: the gradient of the argument if `argnums` is a
-        number, else a tuple of them.
+        a function of the arguments of `fn` that returns `(value, grads)`: the gradient of the argument if `argnums` is
+        a number, else a tuple of them.
 
     >>> import corten as ct
     >>> def loss(w, x, y):

@@ -27,6 +27,7 @@ pub(super) struct Origin {
     /// A NaN went in or came out: then one in its gradient is passed on, and not born.
     nan: bool,
 }
+type Running = (&'static str, Option<Arc<dyn Place>>);
 type Observer = fn() -> Option<Arc<dyn Place>>;
 
 /// How many ask for the mode: those who look for NaN in the low half, those who look for infinities too in the high half.
@@ -38,7 +39,7 @@ thread_local! {
     /// What was found first in the call that runs on this thread.
     static FOUND: RefCell<Option<Box<Anomaly>>> = const { RefCell::new(None) };
     /// The node whose gradient is being computed on this thread.
-    static RUNNING: RefCell<Option<(&'static str, Option<Arc<dyn Place>>)>> = const { RefCell::new(None) };
+    static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
 }
 
 /// Whether anybody has turned the mode on.
