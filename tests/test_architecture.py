@@ -54,6 +54,7 @@ def offenders(paths: list[Path], pattern: str, allowed: set[str] = frozenset()) 
 def test_the_scanner_sees_the_project() -> None:
     """If the helpers above found nothing, every test below would pass for nothing."""
     assert len(rust("kernels")) > 15
+    assert len(rust("formats")) > 3
     assert len(rust("backend")) > 8
     assert len(rust("core")) > 15
     assert len(rust("python")) > 5
@@ -65,7 +66,7 @@ def test_the_scanner_sees_the_project() -> None:
 
 
 def all_rust() -> list[Path]:
-    return [p for crate in ("kernels", "backend", "core", "python") for p in rust(crate)]
+    return [p for crate in ("kernels", "formats", "backend", "core", "python") for p in rust(crate)]
 
 
 def dependencies(crate: str) -> str:
@@ -74,7 +75,7 @@ def dependencies(crate: str) -> str:
 
 
 def test_pyo3_only_in_the_seam() -> None:
-    below = ("kernels", "backend", "core")
+    below = ("kernels", "formats", "backend", "core")
     for crate in below:
         assert not offenders(rust(crate), r"\bpyo3\b")
         assert "pyo3" not in dependencies(crate)
@@ -90,6 +91,7 @@ def test_threads_are_started_in_parallel_only() -> None:
 
 
 def test_crates_depend_downwards_only() -> None:
+    assert "corten-" not in dependencies("formats").split("[dependencies]")[1]
     order = ["corten-kernels", "corten-backend", "corten-core", "corten-python"]
     for index, crate in enumerate(order):
         needs = dependencies(crate.removeprefix("corten-")).split("[dependencies]")[1]
@@ -101,6 +103,14 @@ def test_unsafe_only_where_it_is_allowed() -> None:
     seam = {f"python/src/{name}.rs" for name in ("arrays", "export", "dlpack")}
     allowed = {"backend/src/storage.rs", *seam}
     assert not offenders(rust("backend") + rust("core") + rust("python"), r"\bunsafe\s*(?:\{|fn|impl)", allowed)
+
+
+def test_files_are_parsed_in_formats_only() -> None:
+    """One place meets hostile bytes: without unsafe, and with nothing of corten to misuse."""
+    others = [p for p in all_rust() if RUST / "formats" not in p.parents]
+    assert not offenders(others, r"\bserde_json\b")
+    assert "#![forbid(unsafe_code)]" in (RUST / "formats" / "src" / "lib.rs").read_text(encoding="utf-8")
+    assert not [p for p in PYTHON_FILES if "json.load" in p.read_text(encoding="utf-8")]
 
 
 def test_lints_are_inherited_by_every_crate() -> None:
@@ -224,7 +234,7 @@ MAY_IMPORT = {
     "optim": {"_core", "checks", "functions", "grad_mode"},
     "io": {"_core", "functions"},
     "data": {"_core", "checks", "functions"},
-    "datasets": {"data", "functions"},
+    "datasets": {"_core", "data", "functions"},
     "models": {"nn", "functions"},
     "viz": {"data", "functions"},
     "train": {"nn", "optim", "data", "io", "checks", "functions", "grad_mode", "viz", "autograd"},
@@ -232,7 +242,19 @@ MAY_IMPORT = {
 #: The front door and the command line, which show everything.
 DOORS = {"__init__", "__main__", "cli", "demo"}
 #: The thin modules that may import the compiled core directly.
-CORE_USERS = {"functions", "autograd", "grad_mode", "testing", "nn", "optim", "io", "data", "__init__", "__main__"}
+CORE_USERS = {
+    "functions",
+    "autograd",
+    "grad_mode",
+    "testing",
+    "nn",
+    "optim",
+    "io",
+    "data",
+    "datasets",
+    "__init__",
+    "__main__",
+}
 
 
 def room(path: Path) -> str:

@@ -10,6 +10,8 @@ import importlib
 import importlib.util
 import os
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,7 +212,7 @@ GOOD = idx(np.arange(12, dtype=np.uint8).reshape(3, 4))
     [
         (b"", "ends after 0 of 4"),
         (GOOD[:6], "ends after"),
-        (GOOD[:-1], "ends after 11 of 12"),
+        (GOOD[:-1], "ends after 11 of the 12"),
         (GOOD + b"x", "goes on"),
         (b"\1" + GOOD[1:], "no IDX file"),
         (GOOD[:2] + b"\7" + GOOD[3:], "no IDX file"),
@@ -240,3 +242,74 @@ def test_files_that_do_not_belong_together(tiny: Path) -> None:
     (tiny / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros((5, 28), np.uint8))))
     with pytest.raises(ValueError, match="28 x 28"):
         mnist("train", "full", root=tiny)
+
+
+#: Reads each file with so little address space to spare that no size in it can be believed before it is checked.
+LIMITED = """
+import resource, sys
+from corten.datasets import read_idx
+
+pages = int(open("/proc/self/statm").read().split()[0])
+room = pages * resource.getpagesize() + (24 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (room, resource.RLIM_INFINITY))
+for path in sys.argv[1:]:
+    try:
+        print("read", read_idx(path).shape)
+    except BaseException as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_idx_files_that_lie_cost_no_memory(tmp_path: Path) -> None:
+    def header(code: int, *sizes: int) -> bytes:
+        return struct.pack(">HBB", 0, code, len(sizes)) + struct.pack(f">{len(sizes)}I", *sizes)
+
+    full, half = 2**32 - 1, 2**31
+    count = 100 << 20
+    zeros = gzip.compress(bytes(count))  # 100 KB; a gzip file is any number of such parts
+    files = {
+        "gigabytes": (header(8, full), "ends after 0 of the 4294967295 bytes"),
+        "2^64 - 2": (header(8, half, 2, full), "would take more"),
+        "overflow": (header(14, *[full] * 8), "would take more"),
+        "nothing": (header(8, 0, full, full), "would take more"),
+        "packed gigabytes": (gzip.compress(header(8, full)), "more than 200 times its own"),
+        "packed, allowed, not there": (gzip.compress(header(8, 60 << 20)), "ends after 0 of 62914560"),
+        "bomb": (gzip.compress(header(8, count)) + zeros, "more than 200 times its own"),
+        "bomb behind a small array": (gzip.compress(header(8, 3)) + zeros, "goes on after the 3 bytes"),
+        "bomb without a header": (zeros, "no IDX file"),
+    }
+    for name, (content, _) in files.items():
+        (tmp_path / name).write_bytes(content)
+    command = [sys.executable, "-c", LIMITED, *(str(tmp_path / name) for name in files)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == len(files)
+    for (name, (_, words)), line in zip(files.items(), lines, strict=True):
+        assert line.startswith(f"ValueError [read_idx] {tmp_path / name} is damaged or not an IDX file: "), line
+        assert words in line
+
+
+def test_packed_files_may_be_much_larger_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(gzip.compress(idx(np.zeros((1 << 20, 16), np.uint8))))  # 1000 times
+    assert not read_idx(tmp_path / "a").any()
+
+
+def test_idx_cut_anywhere_and_with_any_bit_flipped(tmp_path: Path) -> None:
+    """A flipped bit of the data cannot be seen in a plain file (a packed one has a checksum)."""
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    path = tmp_path / "file"
+    for content in (idx(array), gzip.compress(idx(array))):
+        packed = content[0] == 0x1F
+        for size in range(len(content)):
+            path.write_bytes(content[:size])
+            with pytest.raises(ValueError, match="damaged or not an IDX file"):
+                read_idx(path)
+        for bit in range(8 * len(content)):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            try:
+                got = read_idx(path)
+            except ValueError:
+                continue
+            assert got.nbytes == array.nbytes
+            assert not packed or np.array_equal(got, array)

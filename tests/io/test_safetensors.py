@@ -65,7 +65,9 @@ def test_the_reference_package_reads_what_we_write(tmp_path: Path) -> None:
     ct.io.save(sample(), path, metadata={"made by": "corten"})
     same(safetensors.numpy.load_file(path), sample())
     with safetensors.safe_open(path, "numpy") as file:
-        assert file.metadata() == {"made by": "corten"}
+        metadata = file.metadata()
+    assert sorted(metadata) == ["corten.crc32", "made by"]
+    assert metadata["made by"] == "corten"
 
 
 def test_we_read_what_the_reference_package_writes(tmp_path: Path) -> None:
@@ -89,7 +91,9 @@ def test_tensors_lie_aligned(tmp_path: Path) -> None:
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     assert length % 8 == 0
-    for name, line in json.loads(data[8 : 8 + length]).items():
+    header = json.loads(data[8 : 8 + length])
+    del header["__metadata__"]
+    for name, line in header.items():
         assert line["data_offsets"][0] % sample()[name].itemsize == 0
 
 
@@ -134,11 +138,12 @@ def test_loaded_tensors_are_independent_of_the_file(tmp_path: Path) -> None:
         (raw(b"[]"), "start with"),
         (raw(b"{"), "not valid JSON"),
         (raw(b'{"a": \xff}'), "not valid JSON"),
-        (raw(b'{"a":' * 50_000), "not valid JSON"),
+        (raw(b'{"a":' * 50_000), "'a' must have exactly"),
+        (raw(b'{"a":' + b"[" * 200_000), "'a' invalid type: sequence"),
         (raw({"a": 1}), "exactly dtype, shape and data_offsets"),
         (raw({"a": {**entry(), "more": 1}}, b"1234"), "exactly"),
         (raw({"a": entry(dtype="F31")}, b"1234"), "unknown dtype"),
-        (raw({"a": entry(dtype=["F32"])}, b"1234"), "unknown dtype|unhashable"),  # type: ignore[arg-type]
+        (raw({"a": entry(dtype=["F32"])}, b"1234"), "no valid dtype"),  # type: ignore[arg-type]
         (raw({"a": entry(shape=[-1])}, b"1234"), "no valid shape"),
         (raw({"a": entry(shape=[1.0])}, b"1234"), "no valid shape"),
         (raw({"a": entry(shape=[True])}, b"1234"), "no valid shape"),
@@ -146,10 +151,13 @@ def test_loaded_tensors_are_independent_of_the_file(tmp_path: Path) -> None:
         (raw({"a": {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]}}), "'a' has the shape.*too large"),
         (raw({"a": {**entry(), "data_offsets": [0]}}, b"1234"), "no valid data_offsets"),
         (raw({"a": entry(-4, 0)}, b"1234"), "no valid data_offsets"),
-        (raw({"a": entry(4, 0)}, b"1234"), "takes 4 bytes, not -4"),
-        (raw({"a": entry(shape=[2**62, 2**62])}, b"1234"), "takes"),
-        (raw({"a": entry(0, 2**70, shape=[2**68])}, b"1234"), "the tensors take"),
-        (raw({"a": entry(0, 8, shape=[2])}, b"1234"), "the tensors take 8 bytes, the file holds 4"),
+        (raw({"a": entry(4, 0)}, b"1234"), "'a' ends at 0, before it begins at 4"),
+        (raw({"a": entry(shape=[2**62, 2**62])}, b"1234"), "'a' has the shape.*too large"),
+        (raw({"a": entry(shape=[2**64 - 2])}, b"1234"), "'a' has the shape.*too large"),
+        (raw({"a": entry(0, 2**64 - 2, "U8", [2**64 - 2])}, b"1234"), "too large"),
+        (raw({"a": entry(0, 2**60, "U8", [2**60])}, b"1234"), "'a' ends at 1152921504606846976, but"),
+        (raw({"a": entry(0, 2**70, shape=[2**68])}, b"1234"), "'a' has no valid"),
+        (raw({"a": entry(0, 8, shape=[2])}, b"1234"), "'a' ends at 8, but the file holds only 4"),
         (raw({"a": entry()}, b"12345"), "the file holds 5"),
         (raw({"a": entry(4, 8)}, b"12345678"), "starts at 4"),
         (raw({"a": entry(0, 4), "b": entry(8, 12)}, b"1" * 12), "starts at 8"),

@@ -1,30 +1,32 @@
 """The safetensors format: eight bytes with the length of a JSON header, the header, and the tensors' bytes.
 
 The format is described at <https://github.com/huggingface/safetensors>. A file is data and nothing else: reading one
-runs no code, and a file that lies about itself is rejected before anything is allocated for it.
+runs no code, and a file that lies about itself is rejected before anything is allocated for it. The header is read and
+checked in Rust (`rust/formats/`); what corten adds to the format is in `checksum.py`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import sys
 from collections.abc import Mapping
 from typing import IO, Any
 
 import numpy as np
 
+from .. import _core
 from ..functions import Tensor, asarray
+from . import checksum
 from .atomic import atomic_write
 
 __all__ = ["load", "load_metadata", "save"]
 
 # The format's own limit on the header.
 _MAX_HEADER = 100_000_000
-_MAX_AXES = 64
+# What is written at once: large enough to be quick, small enough to stay in the processor's cache for its checksum.
+_PIECE = 1 << 20
 
-_TO_NAME = {
+_TO_TAG = {
     "float64": "F64",
     "float32": "F32",
     "int64": "I64",
@@ -34,16 +36,18 @@ _TO_NAME = {
     "uint8": "U8",
     "bool": "BOOL",
 }
-_FROM_NAME = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in _TO_NAME.items()}
-# Parts of the format that corten has no dtype for.
-_FOREIGN = ("F16", "BF16", "F8_E4M3", "F8_E5M2", "U16", "U32", "U64", "C64")
+_FROM_TAG = {tag: np.dtype(dtype).newbyteorder("<") for dtype, tag in _TO_TAG.items()}
 
 
 def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors to a safetensors file, atomically.
+    """Write tensors to a safetensors file, atomically and with checksums.
 
     The bytes depend on nothing but names, values and metadata. Readers: this module, the `safetensors` package, and
-    with it PyTorch, JAX and others.
+    with it PyTorch, JAX and others. A CRC-32 of each tensor is stored as `corten.crc32` in the metadata, where other
+    readers do not mind it.
+
+    A process that is killed while it saves leaves the old file and a hidden temporary one beside it, which the next
+    `save` to the same path removes.
 
     Args:
         tensors: tensors or arrays by name, such as `model.state_dict()`.
@@ -52,7 +56,8 @@ def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Map
 
     Raises:
         TypeError: a name, a value or the metadata is of the wrong type.
-        ValueError: a tensor is named `__metadata__`, or the header would be larger than the format allows.
+        ValueError: a tensor is named `__metadata__`, a text has no UTF-8 form, or the header would be larger than the
+            format allows.
         OSError: the file cannot be written; what was there is still there.
 
     >>> import corten as ct, tempfile, os
@@ -71,24 +76,53 @@ def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Map
         if name == "__metadata__":
             raise ValueError("[io.save] the format reserves the name '__metadata__': pass metadata= instead")
         array = value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        if array.dtype.name not in _TO_NAME:
+        if array.dtype.name not in _TO_TAG:
             raise TypeError(f"[io.save] {name!r} has dtype {array.dtype}, which cannot be stored")
-        arrays[name] = np.asarray(array, dtype=_FROM_NAME[_TO_NAME[array.dtype.name]], order="C")
-    header: dict[str, Any] = {}
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise TypeError(f"[io.save] metadata maps texts to texts, got {type(metadata).__name__}")
-    if metadata:
-        for key, text in dict[Any, Any](metadata).items():
-            if not isinstance(key, str) or not isinstance(text, str):
-                raise TypeError(f"[io.save] metadata maps texts to texts, got {key!r}: {text!r}")
-        header["__metadata__"] = dict(sorted(metadata.items()))
+        arrays[name] = np.asarray(array, dtype=_FROM_TAG[_TO_TAG[array.dtype.name]], order="C")
+    texts = _texts(metadata)
+    for text in (*arrays, *texts, *texts.values()):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"[io.save] {text!r} has no UTF-8 form, so it cannot be stored") from None
+    crcs = {name: checksum.of_tensor(name, _TO_TAG[a.dtype.name], a.shape) for name, a in arrays.items()}
+    texts_crc = checksum.of_metadata(texts)
     # Larger elements first, so that every tensor lies aligned; then by name, so that the bytes are always the same.
     order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    with atomic_write(path) as file:
+        # The checksums are known once the data is written. Their text has a fixed length, so the header keeps its own.
+        file.write(_header(arrays, order, texts, checksum.join(texts_crc, crcs)))
+        for name in order:
+            flat = arrays[name].reshape(-1).view(np.uint8)
+            for start in range(0, flat.size, _PIECE):
+                # A copy: if another thread changes the array meanwhile, the checksum is still of what is written.
+                piece = flat[start : start + _PIECE].tobytes()
+                crcs[name] = _core.crc32(piece, crcs[name])
+                file.write(piece)
+        file.seek(0)
+        file.write(_header(arrays, order, texts, checksum.join(texts_crc, crcs)))
+
+
+def _texts(metadata: object) -> dict[str, str]:
+    """The metadata, checked and without the checksums of the file that it may have come from."""
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"[io.save] metadata maps texts to texts, got {type(metadata).__name__}")
+    for key, text in metadata.items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise TypeError(f"[io.save] metadata maps texts to texts, got {key!r}: {text!r}")
+    return {key: text for key, text in metadata.items() if key != checksum.KEY}
+
+
+def _header(arrays: Mapping[str, np.ndarray[Any, Any]], order: list[str], texts: dict[str, str], crcs: str) -> bytes:
+    """The file's beginning, up to the tensors' bytes, which lie in this order."""
+    header: dict[str, Any] = {"__metadata__": dict(sorted({**texts, checksum.KEY: crcs}.items()))}
     end = 0
     for name in order:
         begin, end = end, end + arrays[name].nbytes
         header[name] = {
-            "dtype": _TO_NAME[arrays[name].dtype.name],
+            "dtype": _TO_TAG[arrays[name].dtype.name],
             "shape": list(arrays[name].shape),
             "data_offsets": [begin, end],
         }
@@ -96,32 +130,48 @@ def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Map
     encoded += b" " * (-len(encoded) % 8)
     if len(encoded) > _MAX_HEADER:
         raise ValueError(f"[io.save] the header would have {len(encoded)} bytes, the format allows {_MAX_HEADER}")
-    with atomic_write(path) as file:
-        file.write(len(encoded).to_bytes(8, "little"))
-        file.write(encoded)
-        for name in order:
-            file.write(arrays[name].data if arrays[name].size else b"")
+    return len(encoded).to_bytes(8, "little") + encoded
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def load(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file, in the order in which they lie in it.
+
+    Args:
+        path: the file.
+        verify: compare each tensor with its checksum, if the file has checksums (`save` writes them). Turn it off for
+            a file that another program changed without removing `corten.crc32` from its metadata.
 
     Raises:
         ValueError: the file is damaged or not of this format: its header is not valid JSON, holds a name twice or is
             too large; a tensor's shape does not fit its bytes; the tensors overlap, leave holes or do not end with the
-            file.
+            file; a tensor does not match its checksum.
         TypeError: a tensor is of a dtype that corten does not have.
+        MemoryError: a tensor does not fit into memory.
         OSError: the file cannot be read.
     """
+    tensors = {}
     with open(path, "rb") as file:
-        entries, _, start = _read_header(file, path)
-        tensors = {}
-        for name, (dtype, shape, begin, end) in entries.items():
-            # The size was compared with the file's, so this allocates no more than the file holds.
+        entries, metadata, start = _read_header(file, path)
+        names = [name for name, *_ in entries]
+        crcs = _checksums(path, metadata, names)[1] if verify else {}
+        for name, tag, shape, begin, end in entries:
+            if tag not in _FROM_TAG:
+                raise TypeError(
+                    f"[io.load] {name!r} in {os.fspath(path)} is {tag}, which corten does not have: convert the file"
+                )
             file.seek(start + begin)
-            data = file.read(end - begin)
+            try:
+                # The size was compared with the file's, so this allocates no more than the file holds.
+                data = file.read(end - begin)
+            except MemoryError:
+                raise MemoryError(
+                    f"[io.load] {name!r} of shape {shape} in {os.fspath(path)} takes {end - begin} bytes"
+                ) from None
             if len(data) != end - begin:
                 raise _damaged(path, f"{name!r} ends early: the file was cut while it was read")
+            if name in crcs and _core.crc32(data, checksum.of_tensor(name, tag, shape)) != crcs[name]:
+                raise _changed(path, f"{name!r} does not match its checksum")
+            dtype = _FROM_TAG[tag]
             array = np.frombuffer(data, dtype).reshape(shape)
             if dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
                 raise _damaged(path, f"{name!r} is of booleans but holds other bytes than 0 and 1")
@@ -129,95 +179,56 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return tensors
 
 
-def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The metadata of a safetensors file; empty if it has none. Reads only the header.
+def load_metadata(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, str]:
+    """The metadata of a safetensors file without its checksums; empty if it has none. Reads only the header.
+
+    Args:
+        path: the file.
+        verify: compare the metadata with its checksum, if the file has checksums.
 
     Raises:
-        ValueError, TypeError, OSError: as `load`.
+        ValueError: the file is damaged or not of this format, or the metadata does not match its checksum.
+        OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
-        return _read_header(file, path)[1]
-
-
-_Entry = tuple["np.dtype[Any]", tuple[int, ...], int, int]
+        entries, metadata, _ = _read_header(file, path)
+    if verify and checksum.KEY in metadata:
+        expected = _checksums(path, metadata, [name for name, *_ in entries])[0]
+        if checksum.of_metadata(metadata) != expected:
+            raise _changed(path, "its metadata does not match its checksum")
+    metadata.pop(checksum.KEY, None)
+    return metadata
 
 
 def _damaged(path: str | os.PathLike[str], what: str) -> ValueError:
     return ValueError(f"[io.load] {os.fspath(path)} is not a valid safetensors file: {what}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For the JSON reader, which otherwise lets the last of two equal names win."""
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise ValueError(f"the name {name!r} is there twice")
-            seen.add(name)
-    return result
+def _changed(path: str | os.PathLike[str], what: str) -> ValueError:
+    return ValueError(
+        f"[io.load] {os.fspath(path)} was damaged or changed since it was saved: {what} (read it anyway: verify=False)"
+    )
 
 
-def _is_size(value: object) -> bool:
-    return type(value) is int and value >= 0  # JSON's true is an int to isinstance
-
-
-def _read_header(file: IO[bytes], path: str | os.PathLike[str]) -> tuple[dict[str, _Entry], dict[str, str], int]:
-    """The checked entries by name in the order of their bytes, the metadata, and where the bytes start."""
+def _read_header(
+    file: IO[bytes], path: str | os.PathLike[str]
+) -> tuple[list[tuple[str, str, tuple[int, ...], int, int]], dict[str, str], int]:
+    """The checked entries (name, tag, shape, begin, end), the metadata, and where the bytes start."""
     size = os.fstat(file.fileno()).st_size
-    prefix = file.read(8)
-    if len(prefix) < 8:
-        raise _damaged(path, f"it has {size} bytes, the header's length alone takes 8")
-    length = int.from_bytes(prefix, "little")
-    if length > min(_MAX_HEADER, size - 8):
-        raise _damaged(
-            path, f"the header claims {length} bytes, the file has {size} (at most {_MAX_HEADER} are allowed)"
-        )
-    text = file.read(length)
-    if not text.startswith(b"{"):
-        raise _damaged(path, "the header does not start with '{'")
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"the header is not valid JSON ({error})") from None
-    metadata = header.pop("__metadata__", None)
-    if metadata is None:
-        metadata = {}
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _damaged(path, "__metadata__ must map texts to texts")
-    entries = {name: _entry(path, name, raw) for name, raw in header.items()}
-    ordered = dict(sorted(entries.items(), key=lambda item: (item[1][2], item[1][3])))
-    position = 0
-    for name, (_, _, begin, end) in ordered.items():
-        if begin != position:
-            raise _damaged(path, f"{name!r} starts at {begin}, but the tensor before it ends at {position}")
-        position = end
-    if position != size - 8 - length:
-        raise _damaged(path, f"the tensors take {position} bytes, the file holds {size - 8 - length}")
-    return ordered, metadata, 8 + length
+        length = _core.safetensors_header_length(file.read(8), size)
+        return _core.safetensors_header(file.read(length), size)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
 
 
-def _entry(path: str | os.PathLike[str], name: str, raw: Any) -> _Entry:
-    """One tensor's line of the header, checked by itself."""
-    if not isinstance(raw, dict) or set(raw) != {"dtype", "shape", "data_offsets"}:
-        raise _damaged(path, f"{name!r} must have exactly dtype, shape and data_offsets")
-    kind, shape, offsets = raw["dtype"], raw["shape"], raw["data_offsets"]
-    if kind in _FOREIGN:
-        raise TypeError(
-            f"[io.load] {name!r} in {os.fspath(path)} is {kind}, which corten does not have (yet): convert the file"
-        )
-    if not isinstance(kind, str) or kind not in _FROM_NAME:
-        raise _damaged(path, f"{name!r} has an unknown dtype {kind!r}")
-    if not isinstance(shape, list) or len(shape) > _MAX_AXES or not all(_is_size(s) for s in shape):
-        raise _damaged(path, f"{name!r} has no valid shape")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_size(o) for o in offsets):
-        raise _damaged(path, f"{name!r} has no valid data_offsets")
-    begin, end = offsets
-    dtype = _FROM_NAME[kind]
-    # NumPy takes no such shape, although the zero makes it empty.
-    if 0 in shape and math.prod(n or 1 for n in shape) * dtype.itemsize > sys.maxsize:
-        raise _damaged(path, f"{name!r} has the shape {shape}, which is too large")
-    size = math.prod(shape) * dtype.itemsize
-    if end - begin != size:
-        raise _damaged(path, f"{name!r} of shape {shape} and dtype {kind} takes {size} bytes, not {end - begin}")
-    return dtype, tuple(shape), begin, end
+def _checksums(
+    path: str | os.PathLike[str], metadata: Mapping[str, str], names: list[str]
+) -> tuple[int, dict[str, int]]:
+    """The checksums of the metadata and of each tensor; of none if the file has none."""
+    if checksum.KEY not in metadata:
+        return 0, {}
+    try:
+        return checksum.split(metadata[checksum.KEY], names)
+    except ValueError as error:
+        raise _changed(path, str(error)) from None

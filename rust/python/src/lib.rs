@@ -10,6 +10,7 @@ mod copy;
 mod dlpack;
 mod dtype;
 mod export;
+mod formats;
 mod functions;
 mod index;
 mod operators;
@@ -31,6 +32,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(copy::_rebuild_tensor, m)?)?;
     dtype::register(m)?;
     functions::register(m)?;
+    formats::register(m)?;
     // pyo3 keeps a list of all names there; the public ones are chosen in python/corten/__init__.py.
     m.dict().del_item("__all__")
 }
