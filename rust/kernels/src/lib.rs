@@ -8,6 +8,7 @@ pub mod conv;
 pub mod element;
 pub mod elementwise;
 pub mod gemm;
+pub mod half;
 pub mod index;
 mod layout;
 pub mod loss;

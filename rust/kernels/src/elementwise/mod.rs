@@ -6,7 +6,7 @@ use crate::simd::{autovec, dispatch_on, isa};
 
 pub(crate) mod blocks;
 mod copy;
-mod drive;
+pub(crate) mod drive;
 mod float;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 pub mod conv;
 pub mod elementwise;
 pub mod gemm;
+pub mod half;
 pub mod index;
 pub mod loss;
 pub mod norm;

@@ -256,9 +256,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 pub enum Isa {
     /// Plain loops over short arrays; the baseline of the target.
     Scalar = 1,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2 = 2,
-    /// AVX-512 F, BW, DQ and VL (with AVX2 and FMA).
+    /// AVX-512 F, BW, DQ and VL (with AVX2, FMA and F16C).
     Avx512 = 3,
 }
 
@@ -283,6 +283,7 @@ impl Isa {
             Isa::Avx2 => {
                 std::arch::is_x86_feature_detected!("avx2")
                     && std::arch::is_x86_feature_detected!("fma")
+                    && std::arch::is_x86_feature_detected!("f16c")
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
