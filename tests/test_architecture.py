@@ -229,7 +229,7 @@ MAY_IMPORT = {
     "namespace": {"functions"},
     "interop": {"functions"},  # tells other libraries of corten, which corten never imports
     "autograd": {"_core", "functions"},
-    "testing": {"_core", "autograd"},
+    "testing": {"_core", "autograd", "functions"},
     "nn": {"_core", "checks", "functions", "grad_mode", "autograd"},
     "optim": {"_core", "checks", "functions", "grad_mode"},
     "io": {"_core", "functions"},

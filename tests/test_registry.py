@@ -18,7 +18,8 @@ BESIDES = {"getitem", "sgd_step", "adam_step"}
 NO_OPERATIONS = """
     tensor asarray from_numpy from_dlpack zeros ones full zeros_like ones_like full_like arange linspace eye rand randn
     randint uniform normal manual_seed get_rng_state set_rng_state set_num_threads get_num_threads is_grad_enabled
-    set_grad_enabled grad info op_names gradcheck threads_worked reset_threads_worked parameter_copies
+    set_grad_enabled grad info finfo iinfo op_names gradcheck gradgradcheck threads_worked
+    reset_threads_worked parameter_copies
 """
 
 

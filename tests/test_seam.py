@@ -75,7 +75,7 @@ def test_array_protocol_refuses_a_copy_it_needs() -> None:
     assert np.shares_memory(np.array(ct.tensor([1.5])[:], copy=False), np.zeros(0)) is False
 
 
-@pytest.mark.parametrize("name", ["float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool"])
+@pytest.mark.parametrize("name", ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"])
 def test_every_dtype_there_and_back(name: str) -> None:
     a = np.array([[0, 1, 1], [1, 0, 1]]).astype(name)
     t = ct.tensor(a)

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ContextDecorator
 from types import TracebackType
-from typing import overload
+from typing import Any, overload
+
+import numpy as np
 
 from . import _core
 from ._core import (
@@ -32,6 +34,7 @@ from ._core import (
     astype,
     avg_pool2d,
     batch_norm,
+    bfloat16,
     binary_cross_entropy_with_logits,
     bool_,
     broadcast_arrays,
@@ -56,8 +59,10 @@ from ._core import (
     expand_dims,
     expm1,
     eye,
+    finfo,
     flatten,
     flip,
+    float16,
     float32,
     float64,
     floor,
@@ -72,6 +77,7 @@ from ._core import (
     get_rng_state,
     greater,
     greater_equal,
+    iinfo,
     index_select,
     info,
     int8,
@@ -196,6 +202,7 @@ __all__ = [
     "astype",
     "avg_pool2d",
     "batch_norm",
+    "bfloat16",
     "binary_cross_entropy_with_logits",
     "bool_",
     "broadcast_arrays",
@@ -221,8 +228,10 @@ __all__ = [
     "expand_dims",
     "expm1",
     "eye",
+    "finfo",
     "flatten",
     "flip",
+    "float16",
     "float32",
     "float64",
     "floor",
@@ -238,6 +247,7 @@ __all__ = [
     "grad",
     "greater",
     "greater_equal",
+    "iinfo",
     "index_select",
     "info",
     "int16",
@@ -464,3 +474,11 @@ def grad(
         allow_unused=allow_unused,
     )
     return gradients[0] if single else tuple(gradients)
+
+
+def to_array(values: Any) -> np.ndarray[Any, Any]:
+    """Numbers as a NumPy array to look at: a tensor without its graph, bfloat16, which NumPy lacks, as float32."""
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    x: Tensor = values.detach()
+    return (x.astype(float32) if x.dtype == bfloat16 else x).numpy()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from ..autograd import anomaly
-from ..functions import Tensor, asarray, dtype, zeros_like
+from ..functions import Tensor, asarray, bfloat16, dtype, zeros_like
 from .parameter import Parameter, is_parameter
 
 __all__ = ["LoadResult", "Module"]
@@ -23,6 +23,8 @@ class LoadResult(NamedTuple):
 
 def _floating_dtype(target: Any) -> bool:
     """True if `target` names a floating dtype, False if it names a device; raises for any other dtype."""
+    if target == bfloat16:  # NumPy does not know it
+        return True
     try:
         name = target.name if isinstance(target, dtype) else np.dtype(target).name
     except TypeError:

@@ -7,8 +7,8 @@ from typing import Any
 
 from .._core import adam_step
 from ..checks import at_least
-from ..functions import Tensor, zeros_like
-from .optimizer import Optimizer, ParamsLike
+from ..functions import Tensor
+from .optimizer import Optimizer, ParamsLike, state_like
 
 __all__ = ["Adam", "AdamW"]
 
@@ -79,7 +79,7 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         for p in params:
             if p not in self.state:
-                self.state[p] = {"step": 0, "exp_avg": zeros_like(p).detach(), "exp_avg_sq": zeros_like(p).detach()}
+                self.state[p] = {"step": 0, "exp_avg": state_like(p), "exp_avg_sq": state_like(p)}
         for some, some_grads in self._cohorts(params, grads, "step").values():
             states = [self.state[p] for p in some]
             step = states[0]["step"] + 1

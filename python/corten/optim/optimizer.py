@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..functions import Tensor, asarray, set_grad_enabled, zeros_like
+from ..functions import Tensor, asarray, dtype, float32, set_grad_enabled, zeros_like
 
 __all__ = ["Optimizer", "ParamsLike"]
 
 # Tensors, groups, or the pairs of `named_parameters()`.
 ParamsLike = Iterable[Tensor] | Iterable[Mapping[str, Any]] | Iterable[tuple[str, Tensor]]
+
+
+def state_like(p: Tensor) -> Tensor:
+    """Zeros of the shape of a parameter, in the dtype of its state: a 16-bit parameter is stepped in float32."""
+    return zeros_like(p, dtype=_state_dtype(p)).detach()
+
+
+def _state_dtype(p: Tensor) -> dtype:
+    return float32 if p.dtype.itemsize == 2 else p.dtype
 
 
 def _are_items(value: object) -> bool:
@@ -207,7 +216,7 @@ class Optimizer:
         self.param_groups, self.state = groups, state
 
     def _load_value(self, p: Tensor, key: str, value: Any) -> Any:
-        """One value of a loaded state: a step count, or a tensor of the parameter's shape, dtype and device."""
+        """One value of a loaded state: a step count, or a tensor of the parameter's shape, in its state's dtype."""
         if key == "step":
             return int(value)  # PyTorch keeps it as a tensor
         if value is None or isinstance(value, bool | int | float | str):
@@ -217,7 +226,7 @@ class Optimizer:
             raise ValueError(
                 f"[{type(self).__name__}.load_state_dict] {key} has shape {loaded.shape}, its parameter {p.shape}"
             )
-        return loaded.astype(p.dtype).to(p.device)
+        return loaded.astype(_state_dtype(p)).to(p.device)
 
     def __repr__(self) -> str:
         lines = []

@@ -7,8 +7,8 @@ from typing import Any
 
 from .._core import sgd_step
 from ..checks import at_least
-from ..functions import Tensor, zeros_like
-from .optimizer import Optimizer, ParamsLike
+from ..functions import Tensor
+from .optimizer import Optimizer, ParamsLike, state_like
 
 __all__ = ["SGD"]
 
@@ -93,6 +93,6 @@ class SGD(Optimizer):
                 if group["momentum"]:
                     if first:
                         for p in some:
-                            self.state[p] = {"momentum_buffer": zeros_like(p).detach()}
+                            self.state[p] = {"momentum_buffer": state_like(p)}
                     buffers = [self.state[p]["momentum_buffer"] for p in some]
                 sgd_step(some, [grads[i] for i in indices], buffers, first=first, **settings)

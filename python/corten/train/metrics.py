@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..functions import Tensor
+from ..functions import Tensor, to_array
 
 __all__ = ["Accuracy", "MeanAbsoluteError", "Metric", "make_metrics"]
 
@@ -68,7 +68,7 @@ class Accuracy(_Mean):
     def update(self, output: Tensor, target: Tensor) -> None:
         """Take in a batch: see the class for the shapes."""
         # NumPy on views of the tensors: for a batch of a few hundred rows this costs a few microseconds.
-        y, t = output.detach().numpy(), target.detach().numpy()
+        y, t = to_array(output), to_array(target)
         if y.shape == t.shape:
             if y.ndim >= 2 and y.shape[1] > 1:
                 right = y.argmax(1) == t.argmax(1)
@@ -96,7 +96,7 @@ class MeanAbsoluteError(_Mean):
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Take in a batch: two tensors of one shape."""
-        y, t = output.detach().numpy(), target.detach().numpy()
+        y, t = to_array(output), to_array(target)
         if y.shape != t.shape:
             raise ValueError(f"[MeanAbsoluteError] cannot compare outputs {y.shape} with targets {t.shape}")
         self._total += float(np.abs(y.astype(np.float64) - t).sum())

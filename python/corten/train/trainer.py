@@ -12,7 +12,7 @@ import numpy as np
 from ..autograd import detect_anomaly
 from ..checks import whole
 from ..data import DataLoader, Dataset, TensorDataset
-from ..functions import Tensor, asarray, concat, enable_grad, no_grad
+from ..functions import Tensor, asarray, concat, enable_grad, no_grad, to_array
 from ..nn import Module
 from ..optim import Optimizer
 from .callbacks import Callback
@@ -326,7 +326,7 @@ class _Evaluation:
 
 
 def _finite(x: Tensor) -> bool:
-    return bool(np.isfinite(x.detach().numpy()).all())
+    return bool(np.isfinite(to_array(x)).all())
 
 
 def _number(value: Tensor) -> float:

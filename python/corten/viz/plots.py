@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..functions import Tensor
+from ..functions import to_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,10 +35,6 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), facecolor=_PAPER)
     FigureCanvasAgg(figure)
     return figure
-
-
-def _array(values: Any) -> np.ndarray[Any, Any]:
-    return values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def draw_history(axes: Axes, history: Mapping[str, Sequence[float]], name: str, *, percent: bool = False) -> None:
@@ -128,7 +124,7 @@ def draw_predictions(
     Raises:
         ValueError: the shapes do not fit.
     """
-    x, y, p = _array(images), _array(labels), _array(probabilities)
+    x, y, p = to_array(images), to_array(labels), to_array(probabilities)
     x = x[:, 0] if x.ndim == 4 else x
     if x.ndim != 3 or p.ndim != 2 or not len(x) == len(y) == len(p):
         raise ValueError(
@@ -241,7 +237,7 @@ def training_picture(
     if filters is not None:
         curves, kernels = left.subfigures(2, 1, height_ratios=[0.79, 0.21])
         kernels.set_facecolor("none")
-        _draw_filters(kernels, _array(filters)[:, 0])
+        _draw_filters(kernels, to_array(filters)[:, 0])
     curves.set_facecolor("none")
     grid = curves.add_gridspec(2, 1, left=0.09, right=0.74, top=0.935, bottom=0.085, hspace=0.42)
     draw_history(curves.add_subplot(grid[0]), history, "loss")

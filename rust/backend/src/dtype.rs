@@ -2,11 +2,12 @@
 
 use core::fmt;
 
-use corten_kernels::Number;
+use corten_kernels::half::Half;
+pub use corten_kernels::half::{BF16, F16};
 
 use crate::error::{Error, Result};
 
-/// Element type of a tensor. (float16 and bfloat16 will join; nothing matches on this enum outside dispatch macros.)
+/// Element type of a tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE single precision, the default for floats.
@@ -14,6 +15,10 @@ pub enum DType {
     F32,
     /// IEEE double precision.
     F64,
+    /// IEEE half precision: a way to store; operations calculate in float32 and round the result.
+    F16,
+    /// The upper half of a float32, with its range and 8 digits in base 2: a way to store, as float16.
+    BF16,
     /// The default for integers.
     I64,
     /// 32-bit integer.
@@ -30,9 +35,11 @@ pub enum DType {
 
 impl DType {
     /// Every dtype.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::F32,
         Self::F64,
+        Self::F16,
+        Self::BF16,
         Self::I64,
         Self::I32,
         Self::I16,
@@ -40,11 +47,13 @@ impl DType {
         Self::U8,
         Self::Bool,
     ];
-    /// NumPy's name of it.
+    /// NumPy's name of it (bfloat16, which NumPy lacks: that of ml_dtypes).
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
             Self::F64 => "float64",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
             Self::I64 => "int64",
             Self::I32 => "int32",
             Self::I16 => "int16",
@@ -71,27 +80,39 @@ impl DType {
         match self {
             Self::F64 | Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
-            Self::I16 => 2,
+            Self::F16 | Self::BF16 | Self::I16 => 2,
             Self::I8 | Self::U8 | Self::Bool => 1,
         }
     }
-    /// float32 or float64: the types that have gradients.
+    /// A float: the types that have gradients.
     pub const fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F64)
+        matches!(self, Self::F32 | Self::F64 | Self::F16 | Self::BF16)
+    }
+    /// float16 or bfloat16.
+    pub const fn is_half(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16)
+    }
+    /// The type in which a device calculates with this one: float32 for the 16-bit floats, the type itself for all others.
+    pub const fn arithmetic(self) -> Self {
+        if self.is_half() { Self::F32 } else { self }
     }
     /// An integer, signed or not; bool is none.
     pub const fn is_int(self) -> bool {
         !self.is_float() && !matches!(self, Self::Bool)
     }
     /// The dtype in which two tensors meet: a float wins over any integer, the larger of two floats or integers wins,
-    /// uint8 with int8 gives int16, bool is lowest.
+    /// float16 with bfloat16 gives float32, uint8 with int8 gives int16, bool is lowest.
     pub const fn promote(self, other: Self) -> Self {
         if self as u8 == other as u8 {
             return self;
         }
         match (self, other) {
             (Self::F64, _) | (_, Self::F64) => Self::F64,
-            (Self::F32, _) | (_, Self::F32) => Self::F32,
+            (Self::F32, _) | (_, Self::F32) | (Self::F16, Self::BF16) | (Self::BF16, Self::F16) => {
+                Self::F32
+            }
+            (Self::F16, _) | (_, Self::F16) => Self::F16,
+            (Self::BF16, _) | (_, Self::BF16) => Self::BF16,
             (Self::I64, _) | (_, Self::I64) => Self::I64,
             (Self::I32, _) | (_, Self::I32) => Self::I32,
             (Self::I16, _) | (_, Self::I16) | (Self::I8, Self::U8) | (Self::U8, Self::I8) => {
@@ -105,7 +126,7 @@ impl DType {
     /// (float scalar with integers: float32; int scalar with bool: int64).
     pub const fn promote_scalar(self, s: Scalar) -> Self {
         match (self, s) {
-            (Self::F32 | Self::F64, _) => self,
+            _ if self.is_float() => self,
             (_, Scalar::Float(_)) => Self::F32,
             (Self::Bool, Scalar::Int(_)) => Self::I64,
             _ => self,
@@ -205,7 +226,7 @@ impl From<bool> for Scalar {
 }
 
 /// A Rust type that a storage can be read as. `u8` also reads bool.
-pub trait Element: Number {
+pub trait Element: Copy + Send + Sync + Default + PartialEq + fmt::Debug + 'static {
     /// Its dtype.
     const DTYPE: DType;
     /// From a scalar: integers exactly, floats with Rust's `as` semantics.
@@ -232,6 +253,21 @@ macro_rules! elements {
         }
     )*};
 }
+macro_rules! halves {
+    ($($t:ident)*) => {$(
+        impl Element for $t {
+            const DTYPE: DType = DType::$t;
+            fn from_scalar(s: Scalar) -> Self {
+                match s {
+                    Scalar::Int(i) => <$t as Half>::from_i64(i),
+                    s => <$t as Half>::from_f64(s.to_f64()),
+                }
+            }
+            fn to_scalar(self) -> Scalar { Scalar::Float(<$t as Half>::to_f32(self).into()) }
+        }
+    )*};
+}
+halves!(F16 BF16);
 elements! {
     f32 => F32 Float f64;
     f64 => F64 Float f64;
@@ -264,9 +300,10 @@ macro_rules! with_real {
         }
     };
 }
-/// Runs `$body` with `$T` as the Rust type of any dtype (bool as `u8`).
+/// Runs `$body` with `$T` as the Rust type of a dtype that kernels calculate in (bool as `u8`); float16 and bfloat16, which must have
+/// been widened, are an [`Error::Internal`].
 #[macro_export]
-macro_rules! with_element {
+macro_rules! with_number {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
             $crate::dtype::DType::F32 => {
@@ -295,6 +332,81 @@ macro_rules! with_element {
             }
             $crate::dtype::DType::U8 | $crate::dtype::DType::Bool => {
                 type $T = u8;
+                $body
+            }
+            half @ ($crate::dtype::DType::F16 | $crate::dtype::DType::BF16) => {
+                return Err($crate::error::Error::internal(
+                    "backend",
+                    format!("a kernel met {half}, which should have been widened"),
+                ));
+            }
+        }
+    };
+}
+/// Runs `$body` with `$T` as the Rust type of any dtype (bool as `u8`).
+#[macro_export]
+macro_rules! with_element {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::dtype::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::dtype::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            $crate::dtype::DType::F16 => {
+                type $T = $crate::dtype::F16;
+                $body
+            }
+            $crate::dtype::DType::BF16 => {
+                type $T = $crate::dtype::BF16;
+                $body
+            }
+            $crate::dtype::DType::I64 => {
+                type $T = i64;
+                $body
+            }
+            $crate::dtype::DType::I32 => {
+                type $T = i32;
+                $body
+            }
+            $crate::dtype::DType::I16 => {
+                type $T = i16;
+                $body
+            }
+            $crate::dtype::DType::I8 => {
+                type $T = i8;
+                $body
+            }
+            $crate::dtype::DType::U8 | $crate::dtype::DType::Bool => {
+                type $T = u8;
+                $body
+            }
+        }
+    };
+}
+/// Runs `$body` with `$W` as the integer of a dtype's size: for work that moves elements and does not look at them, so that it is
+/// compiled for four sizes and not for every type (see [`crate::storage::Word`]).
+#[macro_export]
+macro_rules! with_word {
+    ($dtype:expr, $W:ident => $body:expr) => {
+        match $dtype.size() {
+            1 => {
+                type $W = u8;
+                $body
+            }
+            2 => {
+                type $W = i16;
+                $body
+            }
+            4 => {
+                type $W = i32;
+                $body
+            }
+            _ => {
+                type $W = i64;
                 $body
             }
         }

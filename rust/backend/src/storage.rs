@@ -15,6 +15,19 @@ use crate::error::{Error, Result};
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 static COPIES: AtomicU64 = AtomicU64::new(0);
 
+mod sealed {
+    pub trait Sealed {}
+}
+/// An integer as which elements of its size can be moved, whatever they are.
+pub trait Word: sealed::Sealed + corten_kernels::Number {}
+macro_rules! words {
+    ($($t:ident)*) => {$(
+        impl sealed::Sealed for $t {}
+        impl Word for $t {}
+    )*};
+}
+words!(u8 i16 i32 i64);
+
 /// A run of elements of one dtype. Shared by `Arc`; written only through [`make_mut`].
 pub struct Storage {
     data: NonNull<u8>,
@@ -145,6 +158,43 @@ impl Storage {
         assert!(!self.is_foreign(), "foreign memory is never written");
         // SAFETY: as in `slice`; `&mut self` is the only access. Every bit pattern is a valid number.
         unsafe { core::slice::from_raw_parts_mut(self.data.cast().as_ptr(), self.len) }
+    }
+    /// All elements as integers of their size.
+    ///
+    /// # Panics
+    /// When the dtype has another size: a bug of the caller.
+    pub fn words<W: Word>(&self) -> &[W] {
+        assert_eq!(size_of::<W>(), self.dtype.size(), "words of {}", self.dtype);
+        // SAFETY: as in `slice`; the sizes agree, so does the alignment of numbers of one size, and any bits are an integer.
+        unsafe { core::slice::from_raw_parts(self.data.cast().as_ptr(), self.len) }
+    }
+    /// All elements as integers of their size, to write bits that are elements.
+    ///
+    /// # Panics
+    /// When the dtype has another size or the memory is foreign: bugs of the caller.
+    pub fn words_mut<W: Word>(&mut self) -> &mut [W] {
+        assert_eq!(size_of::<W>(), self.dtype.size(), "words of {}", self.dtype);
+        assert!(!self.is_foreign(), "foreign memory is never written");
+        // SAFETY: as in `words`; `&mut self` is the only access.
+        unsafe { core::slice::from_raw_parts_mut(self.data.cast().as_ptr(), self.len) }
+    }
+    /// The same memory read as another dtype of the same size; it is not written through the result.
+    ///
+    /// # Panics
+    /// When the sizes differ, or one dtype is bool, whose bytes may not be any: bugs of the caller.
+    pub fn reinterpret(self: &Arc<Self>, dtype: DType) -> Self {
+        assert_eq!(dtype.size(), self.dtype.size(), "{} as {dtype}", self.dtype);
+        assert!(dtype != DType::Bool, "any byte as bool");
+        // SAFETY: the memory is readable and aligned for a number of that size, any bits are one, and the owner keeps it.
+        unsafe {
+            Self::foreign(
+                self.data,
+                self.len,
+                dtype,
+                self.device,
+                Box::new(self.clone()),
+            )
+        }
     }
     /// The raw bytes.
     pub fn bytes(&self) -> &[u8] {

@@ -142,11 +142,23 @@ fn check(
                     ),
                 ));
             }
-            if t.dtype() != p.dtype() {
+            // A 16-bit parameter is stepped in float32, where its state lives.
+            let is_state = *name != "grads";
+            let wanted = if is_state {
+                p.dtype().arithmetic()
+            } else {
+                p.dtype()
+            };
+            if t.dtype() != wanted {
+                let needs = if wanted == p.dtype() {
+                    String::new()
+                } else {
+                    format!(", not {wanted}")
+                };
                 return Err(Error::dtype(
                     op,
                     format!(
-                        "parameter {i} is {} but {name}[{i}] is {}",
+                        "parameter {i} is {} but {name}[{i}] is {}{needs}",
                         p.dtype(),
                         t.dtype()
                     ),

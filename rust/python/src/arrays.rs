@@ -86,6 +86,7 @@ pub(crate) fn convert(
     } else {
         let view = match PyMemoryView::from(obj) {
             Ok(view) => Some(view),
+            Err(_) if is_bfloat16(obj)? => return bfloat16(obj, dtype, copy),
             Err(_) if !is_numpy(obj)? && dlpack::speaks(obj)? => None,
             Err(_) if obj.hasattr("__array__")? => {
                 let array = numpy(py)?.call_method1("asarray", (obj,))?;
@@ -111,18 +112,40 @@ pub(crate) fn convert(
     }
     let wanted = dtype.unwrap_or(t.dtype());
     if wanted != t.dtype() {
-        if copy == Copy::Never {
-            return Err(PyValueError::new_err(format!(
-                "[asarray] {} cannot become {wanted} without a copy (pass copy=None or True)",
-                t.dtype()
-            )));
-        }
-        return seam::run(py, t.numel(), || corten_core::ops::astype(&t, wanted));
+        return convert_tensor(py, &t, wanted, copy);
     }
     if copy == Copy::Always && shared {
         return seam::run(py, t.numel(), || duplicate(&t, t.shape()));
     }
     Ok(t)
+}
+
+/// `t` in another dtype, if it may be copied.
+fn convert_tensor(py: Python<'_>, t: &Tensor, wanted: DType, copy: Copy) -> PyResult<Tensor> {
+    if copy == Copy::Never {
+        return Err(PyValueError::new_err(format!(
+            "[asarray] {} cannot become {wanted} without a copy (pass copy=None or True)",
+            t.dtype()
+        )));
+    }
+    seam::run(py, t.numel(), || corten_core::ops::astype(t, wanted))
+}
+
+/// An array of ml_dtypes' bfloat16, the only kind that NumPy meets; known by name, so that nothing has to be imported.
+fn is_bfloat16(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(is_numpy(obj)? && obj.getattr("dtype")?.getattr("name")?.eq("bfloat16")?)
+}
+/// A tensor from such an array, which has no buffer of its own: through its bits.
+fn bfloat16(obj: &Bound<'_, PyAny>, dtype: Option<DType>, copy: Copy) -> PyResult<Tensor> {
+    let py = obj.py();
+    let bits = convert(&obj.call_method1("view", ("int16",))?, None, copy)?;
+    // Not `ops::reinterpret`, whose result is a view and takes no `t[i] = v`.
+    let storage = bits.storage().reinterpret(DType::BF16);
+    let t = Tensor::from_storage(storage, bits.layout().clone()).map_err(|e| to_py(py, e))?;
+    match dtype {
+        Some(d) if d != DType::BF16 => convert_tensor(py, &t, d, copy),
+        _ => Ok(t),
+    }
 }
 
 /// A private copy of the same elements: shares nothing with `t`, not even until the next write (foreign memory may change
@@ -163,6 +186,7 @@ fn dtype_of(format: &CStr, itemsize: usize) -> Option<(DType, bool)> {
     let dtype = match (code, itemsize) {
         (b'f', 4) => DType::F32,
         (b'd', 8) => DType::F64,
+        (b'e', 2) => DType::F16,
         (b'q' | b'l', 8) => DType::I64,
         (b'i' | b'l', 4) => DType::I32,
         (b'h', 2) => DType::I16,

@@ -1,6 +1,6 @@
 //! Copies: `copy.copy`, `copy.deepcopy` and `pickle`. Of a tensor they hold values and flags, never a graph or a hook.
 
-use corten_core::{Error, Tensor};
+use corten_core::{DType, Error, Tensor};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
@@ -77,6 +77,11 @@ impl PyTensor {
         only_leaves(py, "pickle", x)?;
         let plain = run(py, x.numel(), || corten_core::ops::contiguous(&x.detach()))?;
         let data = if protocol >= 5 {
+            // As bits that have a buffer.
+            let plain = match x.dtype() {
+                DType::BF16 => run(py, 0, || corten_core::ops::reinterpret(&plain, DType::I16))?,
+                _ => plain,
+            };
             let plain = Bound::new(py, Self::new(plain))?;
             py.import("pickle")?
                 .call_method1("PickleBuffer", (plain,))?

@@ -5,13 +5,13 @@ use std::ptr;
 
 use corten_core::layout::c_strides;
 use corten_core::{DType, Layout, Scalar, Tensor, Value, ops};
-use pyo3::exceptions::{PyBufferError, PyRuntimeError};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyTuple};
 
 use crate::convert::numpy;
-use crate::dtype::PyDType;
+use crate::dtype::{NO_BFLOAT16, PyDType};
 use crate::seam;
 use crate::tensor::PyTensor;
 
@@ -27,6 +27,7 @@ fn format(d: DType) -> &'static CStr {
     match d {
         DType::F32 => c"f",
         DType::F64 => c"d",
+        DType::F16 => c"e",
         DType::I64 => c"q",
         DType::I32 => c"i",
         DType::I16 => c"h",
@@ -138,6 +139,9 @@ pub(crate) unsafe fn fill(
         ));
     }
     check_detached(t).map_err(|e| PyBufferError::new_err(e.value(slf.py()).to_string()))?;
+    if t.dtype() == DType::BF16 {
+        return Err(PyBufferError::new_err(NO_BFLOAT16));
+    }
     let wants = |flag: c_int| flags & flag == flag;
     let order = if wants(ffi::PyBUF_F_CONTIGUOUS) {
         Order::F
@@ -208,6 +212,9 @@ pub(crate) unsafe fn release(view: *mut ffi::Py_buffer) {
 /// A read-only NumPy array over the tensor's memory.
 pub(crate) fn to_numpy<'py>(slf: &Bound<'py, PyTensor>) -> PyResult<Bound<'py, PyAny>> {
     check_detached(&slf.get().tensor)?;
+    if slf.get().tensor.dtype() == DType::BF16 {
+        return Err(PyTypeError::new_err(NO_BFLOAT16));
+    }
     // Through a memoryview: given the tensor itself, NumPy would answer a failure by calling `__array__`, which calls this.
     let view = PyMemoryView::from(slf.as_any())?;
     numpy(slf.py())?.call_method1(pyo3::intern!(slf.py(), "asarray"), (view,))

@@ -1,20 +1,28 @@
 //! `repr(tensor)`: NumPy's rendering of the elements, then what is not the default.
 
-use corten_core::{DType, Device};
+use corten_core::{DType, Device, ops};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert::numpy;
 use crate::export;
+use crate::seam;
 use crate::tensor::PyTensor;
 
 /// `tensor([[1., 2.], [3., 4.]], requires_grad=True)`, long tensors summarised as by NumPy (and its print options).
 pub(crate) fn render(slf: &Bound<'_, PyTensor>) -> PyResult<String> {
     let py = slf.py();
     let t = &slf.get().tensor;
-    let bare = Bound::new(py, PyTensor::new(t.detach()))?;
-    let array = export::to_numpy(&bare)?;
     let options = PyDict::new(py);
+    let mut shown = t.detach();
+    if t.dtype() == DType::BF16 {
+        // NumPy has no such numbers, and would show more digits than they have.
+        shown = seam::run(py, t.numel(), || ops::astype(&shown, DType::F32))?;
+        let print = numpy(py)?.call_method0("get_printoptions")?;
+        let digits: usize = print.get_item("precision")?.extract()?;
+        options.set_item("precision", digits.min(4))?;
+    }
+    let array = export::to_numpy(&Bound::new(py, PyTensor::new(shown))?)?;
     options.set_item("separator", ", ")?;
     options.set_item("prefix", "tensor(")?;
     let body: String = if t.numel() == 0 {

@@ -224,7 +224,7 @@ impl PyTensor {
     /// The values as a read-only NumPy array that shares the tensor's memory.
     ///
     /// The array keeps its values whatever happens to the tensor, and has the tensor's strides. A tensor that requires grad must
-    /// be detached.
+    /// be detached, one of bfloat16 cast: NumPy has no such type.
     ///
     /// >>> import corten as ct
     /// >>> ct.ones((2, 2)).numpy()
@@ -339,9 +339,12 @@ impl PyTensor {
             );
         }
         let wanted = dtype::parse(target).map_err(|_| {
-            let shown = target.repr().map_or_else(|_| "this".to_owned(), |r| r.to_string());
+            let shown = target
+                .repr()
+                .map_or_else(|_| "this".to_owned(), |r| r.to_string());
             PyValueError::new_err(format!(
-                "[to] {shown} is neither a device ('cpu', 'reference') nor a dtype (float32, float64, int64, int32, int16, int8, uint8, bool)"
+                "[to] {shown} is neither a device ('cpu', 'reference') nor a dtype ({})",
+                dtype::known()
             ))
         })?;
         cast(slf, wanted)
@@ -354,6 +357,17 @@ impl PyTensor {
     /// tensor([ 1, -1])
     fn astype<'py>(slf: &Bound<'py, Self>, dtype: DTypeArg) -> PyResult<Bound<'py, Self>> {
         cast(slf, dtype.0)
+    }
+    /// The same bits as numbers of another dtype of that size, a view without gradient; `astype` converts values.
+    ///
+    /// So bfloat16 gets out to where no such type is, and in: `x.view("int16").numpy()`,
+    /// `corten.asarray(bits).view("bfloat16")`. Raises TypeError when the sizes differ, and for bool.
+    ///
+    /// >>> import corten as ct
+    /// >>> ct.tensor([1.0, -2.0], dtype="bfloat16").view("int16")
+    /// tensor([ 16256, -16384], dtype=int16)
+    fn view(&self, py: Python<'_>, dtype: DTypeArg) -> PyResult<Self> {
+        run(py, 0, || ops::reinterpret(&self.tensor, dtype.0)).map(Self::new)
     }
     /// The same values in memory of their own, with gradient; as `numpy.copy`.
     fn clone(&self, py: Python<'_>) -> PyResult<Self> {

@@ -2,6 +2,7 @@
 //! Shapes and dtypes were checked by `ops`; physical layout is the backend's own business, and never changes a result's bits.
 
 mod cpu;
+mod half;
 mod reference;
 
 use corten_kernels::conv::Conv2d;
@@ -36,7 +37,8 @@ impl Part<'_> {
         &mut self.storage.slice_mut()[self.start..self.start + self.len]
     }
 }
-/// One parameter of [`Network::sgd`]; all of one float dtype, gradients of any layout in the parameter's order.
+/// One parameter of [`Network::sgd`]; all of one float dtype (state: of [`DType::arithmetic`]), gradients of any layout in the
+/// parameter's order.
 pub struct SgdParam<'a> {
     /// Parameter.
     pub p: Part<'a>,
@@ -106,7 +108,8 @@ pub trait Elements {
     fn dropout(&self, p: f64, seed: u64, stream: u64, x: &Value) -> Result<Value>;
 }
 
-/// Matrix products, convolution, pooling, normalisation, softmax, loss, optimizers. Float values only.
+/// Matrix products, convolution, pooling, normalisation, softmax, loss, optimizers. Float values only; with 16-bit floats, statistics
+/// (mean, rstd, logsumexp) and the state of optimizers are float32.
 pub trait Network {
     /// `a (.., m, k) b (.., k, n)`, batch axes broadcast; both at least 2-D.
     fn matmul(&self, a: &Value, b: &Value) -> Result<Value>;
@@ -233,7 +236,7 @@ pub trait Backend: Elements + Network + Send + Sync {
 /// The backend of a device: the one place through which all work goes.
 pub fn dispatch(device: Device) -> &'static dyn Backend {
     match device {
-        Device::Cpu => &cpu::Cpu,
-        Device::Reference => &reference::Reference,
+        Device::Cpu => &half::Halves(cpu::Cpu),
+        Device::Reference => &half::Halves(reference::Reference),
     }
 }

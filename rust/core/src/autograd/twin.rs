@@ -4,11 +4,13 @@ use super::engine::{GradOptions, grad};
 use super::mode;
 use super::node::{record_view, vjp};
 use crate::error::Result;
+use crate::ops;
 use crate::tensor::Tensor;
 
 /// The vjp of a fused operation as a differentiable function of its inputs and of `grads`: runs `twin`, the same function
 /// composed of simpler operations, on aliases of the saved `inputs` (so that the walk stops there) and differentiates it while
-/// recording. To be called when [`super::Ctx::create_graph`]; any order of gradient follows.
+/// recording. To be called when [`super::Ctx::create_graph`]; any order of gradient follows. 16-bit inputs are widened for the twin,
+/// so that its intermediate results are float32 as the fused operation's are.
 ///
 /// `inputs` are [`super::Saved::get`] results; `twin` gives the operation's outputs. One result per input.
 pub fn twin_vjp(
@@ -24,15 +26,18 @@ pub fn twin_vjp(
         })
     };
     let aliases: Vec<Tensor> = inputs.iter().map(alias).collect();
-    let outputs = twin(&aliases)?;
+    let wide = aliases
+        .iter()
+        .map(|x| ops::astype(x, x.dtype().arithmetic()));
+    let outputs = twin(&wide.collect::<Result<Vec<_>>>()?)?;
     let mut result = vec![None; inputs.len()];
     let (mut ys, mut gs) = (Vec::new(), Vec::new());
     for (y, g) in outputs.into_iter().zip(grads) {
         if let Some(g) = g
             && y.requires_grad()
         {
+            gs.push(Some(ops::astype(g, y.dtype())?));
             ys.push(y);
-            gs.push(Some(g.clone()));
         }
     }
     let wanted: Vec<usize> = (0..inputs.len())

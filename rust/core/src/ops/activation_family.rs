@@ -2,7 +2,7 @@
 //!
 //! Most are two-sided: `relu(x)` carries the positive side and `negative_side(x) = min(x, 0)` the other one. Each half is 0
 //! where the other counts, so their sum rounds no more than either does, and neither an overflow nor a NaN crosses over.
-use super::common::{affine, shaped};
+use super::common::{affine, rounded_once, shaped};
 use super::shape::slice_axis;
 use super::{
     abs, add, astype, clip, divide, expm1, greater, multiply, negative, relu, sigmoid, softplus,
@@ -32,6 +32,7 @@ fn between(x: &Tensor, low: f64, high: f64) -> Result<Tensor> {
 ///
 /// Maas, Hannun and Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models", 2013.
 pub fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
+    rounded_once!(x => leaky_relu(x, negative_slope));
     let x = float(x)?;
     add(
         &relu(&x)?,
@@ -70,6 +71,7 @@ pub fn prelu(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 ///
 /// Clevert, Unterthiner and Hochreiter, <https://arxiv.org/abs/1511.07289>.
 pub fn elu(x: &Tensor, alpha: f64) -> Result<Tensor> {
+    rounded_once!(x => elu(x, alpha));
     let x = float(x)?;
     add(
         &relu(&x)?,
@@ -83,6 +85,7 @@ pub fn elu(x: &Tensor, alpha: f64) -> Result<Tensor> {
 ///
 /// Barron, <https://arxiv.org/abs/1704.07483>.
 pub fn celu(x: &Tensor, alpha: f64) -> Result<Tensor> {
+    rounded_once!(x => celu(x, alpha));
     if alpha.is_nan() || alpha <= 0.0 {
         return Err(Error::value(
             "celu",
@@ -98,6 +101,7 @@ pub fn celu(x: &Tensor, alpha: f64) -> Result<Tensor> {
 ///
 /// Klambauer et al., <https://arxiv.org/abs/1706.02515>.
 pub fn selu(x: &Tensor) -> Result<Tensor> {
+    rounded_once!(x => selu(x));
     const ALPHA: f64 = 1.673_263_242_354_377_2;
     const SCALE: f64 = 1.050_700_987_355_480_5;
     let x = float(x)?;
@@ -112,6 +116,7 @@ pub fn selu(x: &Tensor) -> Result<Tensor> {
 ///
 /// Misra, <https://arxiv.org/abs/1908.08681>.
 pub fn mish(x: &Tensor) -> Result<Tensor> {
+    rounded_once!(x => mish(x));
     let x = float(x)?;
     multiply(&x, &tanh(&softplus(&x)?)?)
 }
@@ -136,6 +141,7 @@ pub fn relu6(x: &Tensor) -> Result<Tensor> {
 
 /// `x / (1 + |x|)`. Gradient: `g / (1 + |x|)^2`. Integers become float32.
 pub fn softsign(x: &Tensor) -> Result<Tensor> {
+    rounded_once!(x => softsign(x));
     let x = float(x)?;
     divide(&x, &affine(&abs(&x)?, 1.0, 1.0)?)
 }
@@ -144,6 +150,7 @@ pub fn softsign(x: &Tensor) -> Result<Tensor> {
 ///
 /// Howard et al., <https://arxiv.org/abs/1905.02244>.
 pub fn hardsigmoid(x: &Tensor) -> Result<Tensor> {
+    rounded_once!(x => hardsigmoid(x));
     let x = affine(&float(x)?, 1.0, 3.0)?;
     affine(&between(&x, 0.0, 6.0)?, 1.0 / 6.0, 0.0)
 }
@@ -152,6 +159,7 @@ pub fn hardsigmoid(x: &Tensor) -> Result<Tensor> {
 ///
 /// Howard et al., <https://arxiv.org/abs/1905.02244>.
 pub fn hardswish(x: &Tensor) -> Result<Tensor> {
+    rounded_once!(x => hardswish(x));
     let x = float(x)?;
     multiply(&x, &hardsigmoid(&x)?)
 }
@@ -163,6 +171,7 @@ pub fn logsigmoid(x: &Tensor) -> Result<Tensor> {
 
 /// `x - tanh(x)`. Integers become float32.
 pub fn tanhshrink(x: &Tensor) -> Result<Tensor> {
+    rounded_once!(x => tanhshrink(x));
     let x = float(x)?;
     subtract(&x, &tanh(&x)?)
 }
@@ -171,6 +180,7 @@ pub fn tanhshrink(x: &Tensor) -> Result<Tensor> {
 ///
 /// Errors: `Value` when `lambda` is negative.
 pub fn softshrink(x: &Tensor, lambda: f64) -> Result<Tensor> {
+    rounded_once!(x => softshrink(x, lambda));
     if lambda.is_nan() || lambda < 0.0 {
         return Err(Error::value(
             "softshrink",
@@ -201,6 +211,7 @@ pub fn threshold(x: &Tensor, threshold: f64, value: f64) -> Result<Tensor> {
 ///
 /// Dauphin et al., <https://arxiv.org/abs/1612.08083>.
 pub fn glu(x: &Tensor, axis: isize) -> Result<Tensor> {
+    rounded_once!(x => glu(x, axis));
     const OP: &str = "glu";
     let x = float(x)?;
     let axis = normalize_axis(OP, axis, x.ndim())?;

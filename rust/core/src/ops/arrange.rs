@@ -301,6 +301,8 @@ pub fn diff(
         [x] => x.clone(),
         _ => concat(&parts, axis as isize)?,
     };
+    let dtype = y.dtype();
+    y = astype(&y, dtype.arithmetic())?; // so that 16-bit floats are rounded once
     for _ in 0..n {
         let m = y.shape()[axis];
         if m == 0 {
@@ -316,7 +318,7 @@ pub fn diff(
             subtract(&b, &a)?
         };
     }
-    Ok(y)
+    astype(&y, dtype)
 }
 
 /// `x` where `keep(row, column)` of the last two axes, else 0.

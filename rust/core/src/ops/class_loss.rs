@@ -1,12 +1,12 @@
 //! Losses over classes with weights, label smoothing and rows that do not count.
-use super::common::{Reduction, affine, check_same_kind};
+use super::common::{Reduction, affine, check_same_kind, rounded_once};
 use super::loss::{Logits, reduced};
 use super::{
     arange, astype, cross_entropy, divide, equal, expand_dims, log_softmax, logical_and, multiply,
     negative, not_equal, sum, r#where,
 };
 use crate::autograd::no_grad;
-use crate::dtype::Scalar;
+use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::value::Value;
@@ -61,6 +61,18 @@ pub fn cross_entropy_with(
     }
     let logits = Logits::new(OP, x, target)?;
     check_weight(OP, &logits, x, options.weight)?;
+    if x.dtype().is_half() {
+        // As `rounded_once!`, with whatever else is of that type.
+        let wide = |t: &Tensor| {
+            let same = t.dtype() == x.dtype();
+            astype(t, if same { DType::F32 } else { t.dtype() })
+        };
+        let weight = options.weight.map(wide).transpose()?;
+        let weight = weight.as_ref();
+        let options = ClassOptions { weight, ..options };
+        let loss = cross_entropy_with(&wide(x)?, &wide(target)?, options, reduction)?;
+        return astype(&loss, x.dtype());
+    }
     let plain = options.weight.is_none() && smoothing == 0.0;
     if target.dtype().is_float() {
         if plain {
@@ -108,6 +120,10 @@ pub fn nll_loss(
     const OP: &str = "nll_loss";
     let logits = Logits::new(OP, x, target)?;
     check_weight(OP, &logits, x, weight)?;
+    if let Some(weight) = weight {
+        rounded_once!(x, weight => nll_loss(x, target, Some(weight), ignore_index, reduction));
+    }
+    rounded_once!(x => nll_loss(x, target, weight, ignore_index, reduction));
     let index = logits.classes_of(x, target, Some(ignore_index))?;
     let options = ClassOptions {
         weight,

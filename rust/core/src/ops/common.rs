@@ -28,6 +28,21 @@ pub(super) fn check_eps(op: &'static str, eps: f64) -> Result<()> {
     Err(Error::value(op, text))
 }
 
+/// At the head of an operation composed of others, `rounded_once!(x, y => op(x, y, ..))`: when the tensors named are all of one 16-bit
+/// type, returns the operation's result in float32, rounded once. Otherwise every step would round, and a sum could leave the
+/// range of float16 before it is divided.
+macro_rules! rounded_once {
+    ($x:ident $(, $y:ident)* => $call:expr) => {
+        let dtype = $x.dtype();
+        if dtype.is_half() $(&& $y.dtype() == dtype)* {
+            let $x = &$crate::ops::astype($x, dtype.arithmetic())?;
+            $(let $y = &$crate::ops::astype($y, dtype.arithmetic())?;)*
+            return $crate::ops::astype(&$call?, dtype);
+        }
+    };
+}
+pub(super) use rounded_once;
+
 /// Raises unless `x` (called `name` in the text) is floating-point.
 pub(super) fn check_float(op: &'static str, name: &str, x: &Tensor) -> Result<()> {
     if x.dtype().is_float() {

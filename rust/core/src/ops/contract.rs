@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ops::arrange::diagonal_first;
+use crate::ops::common::rounded_once;
 use crate::ops::{astype, broadcast_to, matmul, multiply, permute_dims, reshape_to, sum};
 use crate::shape::{Shape, broadcast_shapes, normalize_axis, show};
 use crate::tensor::{Tensor, check_device};
@@ -44,6 +45,7 @@ pub fn vecdot(x1: &Tensor, x2: &Tensor, axis: isize) -> Result<Tensor> {
             ));
         }
     }
+    rounded_once!(x1, x2 => vecdot(x1, x2, axis));
     let dtype = x1.dtype().promote(x2.dtype());
     astype(
         &sum(&multiply(x1, x2)?, Some(&[-back]), false, None)?,
@@ -135,6 +137,15 @@ pub fn einsum(equation: &str, operands: &[&Tensor]) -> Result<Tensor> {
         Some((i, o)) => (i, Some(o)),
         None => (&text[..], None),
     };
+    if let Some(dtype) = operands.first().map(|x| x.dtype())
+        && dtype.is_half()
+        && operands.iter().all(|x| x.dtype() == dtype)
+    {
+        // As `rounded_once!`, for any number of operands.
+        let wide = operands.iter().map(|x| astype(x, dtype.arithmetic()));
+        let wide = wide.collect::<Result<Vec<_>>>()?;
+        return astype(&einsum(equation, &wide.iter().collect::<Vec<_>>())?, dtype);
+    }
     let terms: Vec<&str> = inputs.split(',').collect();
     if terms.len() != operands.len() || operands.is_empty() {
         return bad(format!(

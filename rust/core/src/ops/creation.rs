@@ -1,8 +1,8 @@
 //! New tensors, random numbers and their state.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::autograd::{record, vjp};
+use crate::autograd::{not_differentiable, record, vjp};
 use crate::backend::dispatch;
 use crate::device::Device;
 use crate::dtype::{DType, Element, Scalar};
@@ -178,7 +178,7 @@ fn check_real(op: &'static str, dtype: DType) -> Result<()> {
     }
     Err(Error::dtype(
         op,
-        format!("draws float32 or float64, not {dtype} (use randint for integers)"),
+        format!("draws floating-point numbers, not {dtype} (use randint for integers)"),
     ))
 }
 /// Uniform in `[0, 1)`.
@@ -274,6 +274,27 @@ pub fn to_device(x: &Tensor, device: Device) -> Result<Tensor> {
     Ok(record("to_device", &[x], out, |_| {
         vjp(move |_, g, _| Ok(vec![Some(to_device(g, from)?)]))
     }))
+}
+/// The same bits as numbers of another dtype of that size, without a copy and without gradient.
+///
+/// Errors: `Dtype` when the sizes differ, or for bool, which not every byte is.
+pub fn reinterpret(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    const OP: &str = "view";
+    let from = x.dtype();
+    if from.size() != dtype.size() {
+        let (a, b) = (from.size(), dtype.size());
+        let text = format!("{from} has {a} bytes and {dtype} has {b} (astype converts values)");
+        return Err(Error::dtype(OP, text));
+    }
+    if dtype == DType::Bool && from != DType::Bool {
+        let text = format!("not every {from} is a bool (compare instead: x != 0)");
+        return Err(Error::dtype(OP, text));
+    }
+    let mut v = x.value();
+    if from != dtype {
+        v.storage = Arc::new(v.storage.reinterpret(dtype));
+    }
+    Ok(not_differentiable(OP, &[x], v).detach()) // a view, which takes no writes
 }
 /// A copy in fresh memory, in C order; its gradient goes to `x`.
 pub fn copy(x: &Tensor) -> Result<Tensor> {

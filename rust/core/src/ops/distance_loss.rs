@@ -1,5 +1,5 @@
 //! Losses between two tensors of one shape, element by element.
-use super::common::{Reduction, affine};
+use super::common::{Reduction, affine, rounded_once};
 use super::loss::{check_target, reduced};
 use super::{
     abs, clip, divide, equal, exp, log, log1p, max, maximum, min, multiply, negative, ones_like,
@@ -15,6 +15,7 @@ use crate::tensor::Tensor;
 /// Errors: `Shape` when shapes differ (nothing is broadcast), `Dtype` unless both are the same floating-point type.
 pub fn l1_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
     check_target("l1_loss", x, target)?;
+    rounded_once!(x, target => l1_loss(x, target, reduction));
     reduced(&abs(&subtract(x, target)?)?, reduction)
 }
 
@@ -34,6 +35,7 @@ pub fn huber_loss(x: &Tensor, target: &Tensor, delta: f64, reduction: Reduction)
             format!("delta must be positive, got {delta}"),
         ));
     }
+    rounded_once!(x, target => huber_loss(x, target, delta, reduction));
     reduced(&huber(x, target, delta)?, reduction)
 }
 
@@ -63,6 +65,7 @@ pub fn smooth_l1_loss(
             format!("beta must not be negative, got {beta}"),
         ));
     }
+    rounded_once!(x, target => smooth_l1_loss(x, target, beta, reduction));
     if beta == 0.0 {
         return l1_loss(x, target, reduction);
     }
@@ -88,6 +91,7 @@ pub fn kl_div(
     log_target: bool,
 ) -> Result<Tensor> {
     check_target("kl_div", x, target)?;
+    rounded_once!(x, target => kl_div(x, target, reduction, log_target));
     let losses = if log_target {
         multiply(&exp(target)?, &subtract(target, x)?)?
     } else {
@@ -118,7 +122,9 @@ pub fn binary_cross_entropy(
     check_target(OP, x, target)?;
     if let Some(weight) = weight {
         check_target(OP, x, weight)?;
+        rounded_once!(x, target, weight => binary_cross_entropy(x, target, Some(weight), reduction));
     }
+    rounded_once!(x, target => binary_cross_entropy(x, target, None, reduction));
     if x.numel() > 0 {
         let _off = no_grad();
         let lowest = min(x, None, false)?.item()?.to_f64();

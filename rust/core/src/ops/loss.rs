@@ -1,5 +1,5 @@
 //! Losses. Each is stable for logits of any size.
-use super::common::{Reduction, affine, check_float, check_same_kind, shaped};
+use super::common::{Reduction, affine, check_float, check_same_kind, rounded_once, shaped};
 use super::{
     composed, expand_dims, mean, multiply, negative, permute_dims, sigmoid, square, subtract, sum,
 };
@@ -36,8 +36,12 @@ pub(super) fn reduced(losses: &Tensor, reduction: Reduction) -> Result<Tensor> {
 pub fn cross_entropy(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
     const OP: &str = "cross_entropy";
     let logits = Logits::new(OP, x, target)?;
+    if target.dtype().is_int() {
+        rounded_once!(x => cross_entropy(x, target, reduction));
+    }
     let losses = if target.dtype().is_float() {
         logits.check_probabilities(x, target)?;
+        rounded_once!(x, target => cross_entropy(x, target, reduction));
         rows_with_probabilities(&logits.rows_of(x)?, &logits.rows_of(target)?, reduction)?
     } else {
         let index = logits.classes_of(x, target, None)?;
@@ -297,6 +301,7 @@ pub fn binary_cross_entropy_with_logits(
 ) -> Result<Tensor> {
     const OP: &str = "binary_cross_entropy_with_logits";
     check_target(OP, x, target)?;
+    rounded_once!(x, target => binary_cross_entropy_with_logits(x, target, reduction));
     let losses = {
         let _off = no_grad();
         composed::binary_cross_entropy_with_logits(x, target)?.value()
@@ -322,6 +327,7 @@ pub fn binary_cross_entropy_with_logits(
 /// Errors: `Shape` when shapes differ (nothing is broadcast), `Dtype` unless both are the same floating-point type.
 pub fn mse_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
     check_target("mse_loss", x, target)?;
+    rounded_once!(x, target => mse_loss(x, target, reduction));
     reduced(&square(&subtract(x, target)?)?, reduction)
 }
 

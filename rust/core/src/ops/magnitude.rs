@@ -2,7 +2,7 @@
 
 use crate::dtype::Scalar;
 use crate::error::Result;
-use crate::ops::common::check_float;
+use crate::ops::common::{check_float, rounded_once};
 use crate::ops::{
     abs, add, astype, equal, exp, full, isfinite, log, max, min, not_equal, pow, reshape_to, sqrt,
     square, subtract, sum, r#where,
@@ -17,6 +17,7 @@ use crate::tensor::Tensor;
 /// Errors: `Dtype` unless `x` is floating-point; `Value` for the extrema of no elements.
 pub fn norm(x: &Tensor, ord: f64, axis: Option<&[isize]>, keepdims: bool) -> Result<Tensor> {
     check_float("norm", "x", x)?;
+    rounded_once!(x => norm(x, ord, axis, keepdims));
     let total = |x: &Tensor| sum(x, axis, keepdims, None);
     if ord == f64::INFINITY {
         return max(&abs(x)?, axis, keepdims);
@@ -53,6 +54,7 @@ fn positive(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor>
 pub fn logsumexp(x: &Tensor, axis: Option<&[isize]>, keepdims: bool) -> Result<Tensor> {
     const OP: &str = "logsumexp";
     check_float(OP, "x", x)?;
+    rounded_once!(x => logsumexp(x, axis, keepdims));
     if x.numel() == 0 {
         return log(&sum(&exp(x)?, axis, keepdims, None)?);
     }

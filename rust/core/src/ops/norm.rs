@@ -77,7 +77,11 @@ pub fn batch_norm(
                 "evaluating needs running_mean and running_var (pass them, or training=True to use the batch's statistics)",
             ));
         };
-        let like_x = |t: &Tensor| backend.cast(&t.value(), x.dtype()).map(Tensor::from_value);
+        let like_x = |t: &Tensor| {
+            backend
+                .cast(&t.value(), x.dtype().arithmetic())
+                .map(Tensor::from_value)
+        };
         (like_x(mean)?, like_x(var)?)
     };
     let rstd = {

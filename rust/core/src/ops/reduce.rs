@@ -1,5 +1,6 @@
 //! Reductions over axes. The order of additions depends on the logical shape alone.
 
+use super::common::rounded_once;
 use crate::autograd::{Saved, not_differentiable, record, twin_vjp, vjp};
 use crate::backend::{Binary, Reduce, dispatch};
 use crate::dtype::{DType, Scalar};
@@ -100,6 +101,7 @@ pub fn mean(x: &Tensor, axis: Option<&[isize]>, keepdims: bool) -> Result<Tensor
     if !x.dtype().is_float() {
         return astype(&mean(&astype(x, DType::F64)?, axis, keepdims)?, DType::F32);
     }
+    rounded_once!(x => mean(x, axis, keepdims)); // the sum may be too large for 16 bits
     let backend = dispatch(x.device());
     let n = count(x.shape(), &axes) as f64;
     let total = reduce_value(Reduce::Sum, &x.value(), &axes, keepdims)?;
@@ -222,6 +224,7 @@ pub fn var(x: &Tensor, axis: Option<&[isize]>, correction: f64, keepdims: bool) 
     variance(x, axes, correction, keepdims)
 }
 fn variance(x: &Tensor, axes: Shape, correction: f64, keepdims: bool) -> Result<Tensor> {
+    rounded_once!(x => variance(x, axes, correction, keepdims));
     let x = astype(x, x.dtype().to_float())?;
     let n = (count(x.shape(), &axes) as f64 - correction).max(0.0);
     let out = {
@@ -244,6 +247,7 @@ fn centred(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
 }
 /// `sqrt(var(x))`
 pub fn std(x: &Tensor, axis: Option<&[isize]>, correction: f64, keepdims: bool) -> Result<Tensor> {
+    rounded_once!(x => std(x, axis, correction, keepdims));
     let axes = normalize_axes("std", axis, x.ndim())?;
     sqrt(&variance(x, axes, correction, keepdims)?)
 }

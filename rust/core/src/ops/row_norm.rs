@@ -1,9 +1,9 @@
 //! Normalisation within each sample: layer, RMS, group, instance and local response norm.
 //!
 //! One fused kernel normalises rows and saves their mean and reciprocal deviation; the others bring their elements into rows.
-use super::common::{affine, check_eps, check_float, check_same_kind, shaped};
+use super::common::{affine, check_eps, check_float, check_same_kind, rounded_once, shaped};
 use super::shape::slice_axis;
-use super::{add, composed, concat, multiply, pow, square, zeros};
+use super::{add, astype, composed, concat, multiply, pow, square, zeros};
 use crate::autograd::{Saved, record, twin_vjp, vjp};
 use crate::backend::dispatch;
 use crate::dtype::DType;
@@ -221,6 +221,13 @@ fn grouped(
     eps: f64,
 ) -> Result<Tensor> {
     check_same_kind(op, ("x", x), &[("weight", weight), ("bias", bias)])?;
+    if x.dtype().is_half() {
+        // As `rounded_once!`, with what may be there.
+        let wide = |t: &Tensor| astype(t, t.dtype().arithmetic());
+        let (weight, bias) = (weight.map(wide).transpose()?, bias.map(wide).transpose()?);
+        let y = grouped(op, &wide(x)?, groups, weight.as_ref(), bias.as_ref(), eps)?;
+        return astype(&y, x.dtype());
+    }
     let xs = x.shape();
     let &[n, c, ref rest @ ..] = &xs[..] else {
         return Err(Error::shape(op, format!("x must be (N, C, *), got {xs}")));
@@ -275,6 +282,7 @@ pub fn local_response_norm(
 ) -> Result<Tensor> {
     const OP: &str = "local_response_norm";
     check_float(OP, "x", x)?;
+    rounded_once!(x => local_response_norm(x, size, alpha, beta, k));
     if size == 0 {
         return Err(Error::value(OP, "size must be at least 1, got 0"));
     }

@@ -5,6 +5,7 @@ use crate::autograd::no_grad;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::ops::arrange::moveaxis;
+use crate::ops::common::rounded_once;
 use crate::ops::index::{gather_rows, scatter_rows};
 use crate::ops::{Operand, add, astype, broadcast_to, flatten, reshape_to, slice_axis, r#where};
 use crate::shape::{Shape, broadcast_shapes, normalize_axis};
@@ -228,6 +229,7 @@ fn put(x: &Tensor, at: &[i64], values: &Tensor) -> Result<Tensor> {
 pub fn scatter_add(x: &Tensor, axis: isize, index: &Tensor, src: &Tensor) -> Result<Tensor> {
     const OP: &str = "scatter_add";
     crate::ops::common::check_same_kind(OP, ("x", x), &[("src", Some(src))])?;
+    rounded_once!(x, src => scatter_add(x, axis, index, src));
     let (at, src) = aims(OP, x, axis, index, src)?;
     let sums = scatter_rows(&src, x.numel(), &list(&at, x)?)?;
     add(x, &reshape_to(OP, &sums, x.shape().clone())?)

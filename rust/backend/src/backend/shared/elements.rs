@@ -1,18 +1,19 @@
 //! [`Elements`] over the kernels in `k`.
 
 use corten_kernels::Strided;
+use corten_kernels::half::Half;
 use corten_kernels::parallel::take_interrupted;
 
 use super::{DEVICE, Me, k};
 use crate::backend::{Backend, Binary, Compare, Elements, Logical, Reduce, Scan, Unary, UnaryGrad};
 use crate::device::Device;
-use crate::dtype::{DType, Element, Scalar};
+use crate::dtype::{BF16, DType, Element, F16, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::shape::{Shape, Strides, numel};
-use crate::storage::Storage;
+use crate::storage::{Storage, Word};
 use crate::value::Value;
-use crate::{with_element, with_real};
+use crate::{with_element, with_number, with_real, with_word};
 
 impl Backend for Me {
     fn device(&self) -> Device {
@@ -39,6 +40,14 @@ pub(super) fn fresh(dtype: DType, len: usize) -> Result<Storage> {
 fn strided<'a, T: Element>(x: &'a Value, strides: &'a [isize]) -> Strided<'a, T> {
     Strided {
         data: x.storage.slice(),
+        offset: x.layout.offset(),
+        strides,
+    }
+}
+/// As [`strided`], for kernels that only move elements.
+fn words<'a, W: Word>(x: &'a Value, strides: &'a [isize]) -> Strided<'a, W> {
+    Strided {
+        data: x.storage.words(),
         offset: x.layout.offset(),
         strides,
     }
@@ -108,6 +117,28 @@ fn split_axes(x: &Value, axes: &[usize]) -> (Strides, Shape, Shape) {
     )
 }
 
+/// `x`, which is no 16-bit float, as one: rounded once.
+fn narrow<H: Half + Element>(x: &Value, w: &Walk<1>, out: &mut Storage) -> Result<()> {
+    let (s, out) = (&w.strides[0], out.slice_mut::<H>());
+    if x.dtype() == DType::F32 {
+        k::half::narrow::<H>(&w.shape, strided(x, s), out);
+    } else {
+        with_number!(x.dtype(), A => k::half::narrow_number::<A, H>(&w.shape, strided(x, s), out));
+    }
+    Ok(())
+}
+/// `x` in the dtype of `out`, neither of them 16-bit floats.
+fn convert(x: &Value, w: &Walk<1>, out: &mut Storage) -> Result<()> {
+    let s = &w.strides[0];
+    with_number!(x.dtype(), A => if out.dtype() == DType::Bool {
+        k::elementwise::cast_bool::<A>(&w.shape, strided(x, s), out.slice_mut());
+    } else {
+        with_number!(out.dtype(), B =>
+            k::elementwise::cast::<A, B>(&w.shape, strided(x, s), out.slice_mut()));
+    });
+    Ok(())
+}
+
 impl Elements for Me {
     fn full(&self, shape: &[usize], dtype: DType, x: Scalar) -> Result<Value> {
         let mut out = fresh(dtype, numel(shape))?;
@@ -128,7 +159,7 @@ impl Elements for Me {
             with_real!("unary", x.dtype(), T =>
                 k::elementwise::unary::<T>(op, &w.shape, strided(x, s), out.slice_mut()));
         } else {
-            with_element!(x.dtype(), T =>
+            with_number!(x.dtype(), T =>
                 k::elementwise::unary_int::<T>(op, &w.shape, strided(x, s), out.slice_mut()));
         }
         w.finish(out)
@@ -147,7 +178,7 @@ impl Elements for Me {
         let w = walk(shape, [a, b]);
         let mut out = fresh(a.dtype(), numel(shape))?;
         let [s, t] = &w.strides;
-        with_element!(a.dtype(), T => k::elementwise::binary::<T>(
+        with_number!(a.dtype(), T => k::elementwise::binary::<T>(
             op, &w.shape, strided(a, s), strided(b, t), out.slice_mut()));
         w.finish(out)
     }
@@ -156,7 +187,7 @@ impl Elements for Me {
         let w = walk(shape, [a, b]);
         let mut out = fresh(DType::Bool, numel(shape))?;
         let [s, t] = &w.strides;
-        with_element!(a.dtype(), T => k::elementwise::compare::<T>(
+        with_number!(a.dtype(), T => k::elementwise::compare::<T>(
             op, &w.shape, strided(a, s), strided(b, t), out.slice_mut()));
         w.finish(out)
     }
@@ -173,8 +204,9 @@ impl Elements for Me {
         let w = walk(shape, [c, a, b]);
         let mut out = fresh(a.dtype(), numel(shape))?;
         let [r, s, t] = &w.strides;
-        with_element!(a.dtype(), T => k::elementwise::select::<T>(
-            &w.shape, strided(c, r), strided(a, s), strided(b, t), out.slice_mut()));
+        assert_eq!(a.dtype(), b.dtype(), "operands of one dtype");
+        with_word!(a.dtype(), W => k::elementwise::select::<W>(
+            &w.shape, strided(c, r), words(a, s), words(b, t), out.words_mut()));
         w.finish(out)
     }
 
@@ -182,15 +214,21 @@ impl Elements for Me {
         if x.dtype() == dtype {
             return Ok(x.clone());
         }
+        if x.dtype().is_half() && dtype != DType::F32 {
+            return self.cast(&self.cast(x, DType::F32)?, dtype);
+        }
         let w = walk(x.shape(), [x]);
         let mut out = fresh(dtype, x.numel())?;
         let s = &w.strides[0];
-        with_element!(x.dtype(), A => if dtype == DType::Bool {
-            k::elementwise::cast_bool::<A>(&w.shape, strided(x, s), out.slice_mut());
-        } else {
-            with_element!(dtype, B =>
-                k::elementwise::cast::<A, B>(&w.shape, strided(x, s), out.slice_mut()));
-        });
+        match x.dtype() {
+            DType::F16 => k::half::widen::<F16>(&w.shape, strided(x, s), out.slice_mut()),
+            DType::BF16 => k::half::widen::<BF16>(&w.shape, strided(x, s), out.slice_mut()),
+            _ => match dtype {
+                DType::F16 => narrow::<F16>(x, &w, &mut out)?,
+                DType::BF16 => narrow::<BF16>(x, &w, &mut out)?,
+                _ => convert(x, &w, &mut out)?,
+            },
+        }
         w.finish(out)
     }
 
@@ -203,14 +241,15 @@ impl Elements for Me {
 
     fn copy(&self, x: &Value) -> Result<Value> {
         let mut out = fresh(x.dtype(), x.numel())?;
-        with_element!(x.dtype(), T => k::elementwise::copy::<T>(
-            x.shape(), strided(x, x.layout.strides()), out.slice_mut()));
+        with_word!(x.dtype(), W => k::elementwise::copy::<W>(
+            x.shape(), words(x, x.layout.strides()), out.words_mut()));
         done(out, x.shape().clone())
     }
 
     fn copy_into(&self, src: &Value, dst: &mut Storage, at: &Layout) -> Result<()> {
-        with_element!(src.dtype(), T => k::elementwise::copy_into::<T>(
-            at.shape(), strided(src, src.layout.strides()), dst.slice_mut(), at.offset(), at.strides()));
+        assert_eq!(src.dtype(), dst.dtype(), "a copy keeps the dtype");
+        with_word!(src.dtype(), W => k::elementwise::copy_into::<W>(
+            at.shape(), words(src, src.layout.strides()), dst.words_mut(), at.offset(), at.strides()));
         check_interrupt()
     }
 
@@ -225,7 +264,7 @@ impl Elements for Me {
         let wide = matches!(op, Reduce::Sum | Reduce::Prod);
         let dtype = if wide { DType::I64 } else { x.dtype() };
         let mut out = fresh(dtype, outer.numel())?;
-        with_element!(x.dtype(), T => if wide {
+        with_number!(x.dtype(), T => if wide {
             k::reduce::reduce_int::<T, i64>(op, &outer, &inner, strided(x, &strides), out.slice_mut());
         } else {
             k::reduce::reduce_int::<T, T>(op, &outer, &inner, strided(x, &strides), out.slice_mut());
@@ -236,7 +275,7 @@ impl Elements for Me {
     fn arg_reduce(&self, max: bool, x: &Value, axes: &[usize]) -> Result<Value> {
         let (strides, outer, inner) = split_axes(x, axes);
         let mut out = fresh(DType::I64, outer.numel())?;
-        with_element!(x.dtype(), T => k::reduce::arg_reduce::<T>(
+        with_number!(x.dtype(), T => k::reduce::arg_reduce::<T>(
             max, &outer, &inner, strided(x, &strides), out.slice_mut()));
         done(out, outer)
     }
@@ -253,8 +292,8 @@ impl Elements for Me {
         let rest = &x.shape()[1..];
         let shape: Shape = idx.shape().iter().chain(rest).copied().collect();
         let mut out = fresh(x.dtype(), shape.numel())?;
-        with_element!(x.dtype(), T => k::index::gather_rows::<T>(
-            numel(rest), dense(&x), dense(&idx), out.slice_mut()));
+        with_word!(x.dtype(), W => k::index::gather_rows::<W>(
+            numel(rest), dense_words(&x), dense(&idx), out.words_mut()));
         done(out, shape)
     }
 
@@ -280,7 +319,7 @@ impl Elements for Me {
         if x.dtype().is_float() {
             with_real!("scan", x.dtype(), T => k::scan::scan::<T>(op, n, dense(&x), out.slice_mut()));
         } else {
-            with_element!(x.dtype(), T => k::scan::scan_int::<T>(op, n, dense(&x), out.slice_mut()));
+            with_number!(x.dtype(), T => k::scan::scan_int::<T>(op, n, dense(&x), out.slice_mut()));
         }
         done(out, x.shape().clone())
     }
@@ -289,7 +328,7 @@ impl Elements for Me {
         let x = self.contiguous(x)?;
         let n = x.shape().last().copied().unwrap_or(1);
         let mut out = fresh(DType::I64, x.numel())?;
-        with_element!(x.dtype(), T => k::sort::argsort::<T>(descending, n, dense(&x), out.slice_mut()));
+        with_number!(x.dtype(), T => k::sort::argsort::<T>(descending, n, dense(&x), out.slice_mut()));
         done(out, x.shape().clone())
     }
 
@@ -323,4 +362,10 @@ impl Elements for Me {
 /// The elements of a value that was just made contiguous.
 pub(super) fn dense<T: Element>(x: &Value) -> &[T] {
     x.dense().expect("made contiguous by the caller")
+}
+/// As [`dense`], for kernels that only move elements.
+fn dense_words<W: Word>(x: &Value) -> &[W] {
+    let n = x.numel();
+    let start = if n == 0 { 0 } else { x.layout.offset() };
+    &x.storage.words()[start..start + n]
 }
