@@ -16,7 +16,7 @@ from corten import nn, optim
 from harness import bits
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
-DTYPES = ["float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool"]
+DTYPES = [*ct.__array_namespace_info__().dtypes()]
 
 
 def through_pickle(obj, protocol: int = pickle.HIGHEST_PROTOCOL):
@@ -26,9 +26,9 @@ def through_pickle(obj, protocol: int = pickle.HIGHEST_PROTOCOL):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", DTYPES)
 def test_tensors_of_every_dtype(name: str, protocol: int) -> None:
-    t = ct.tensor(np.array([[0, 1, 1], [1, 0, 2]]).astype(name))
+    t = ct.tensor([[0, 1, 1], [1, 0, 2]]).astype(name)
     back = through_pickle(t, protocol)
-    assert (back.dtype, back.shape, bits(back)) == (t.dtype, t.shape, bits(t))
+    assert (back.dtype, back.shape, back.tolist()) == (t.dtype, t.shape, t.tolist())
     assert back.is_leaf
     assert not back.requires_grad
 

@@ -14,7 +14,7 @@ from corten import _core
 from dlpack_fake import Consumer, Legacy, Producer, Versioned, is_named
 from harness import bits
 
-DTYPES = ["float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool"]
+DTYPES = [name for name in ct.__array_namespace_info__().dtypes() if name != "bfloat16"]  # which NumPy lacks
 READ_ONLY, IS_COPIED = 1, 2
 NEW = (1, 0)
 
@@ -401,6 +401,22 @@ def test_threads_borrow_and_give_back_at_once() -> None:
     assert sums == {i: 40_000.0 * i for i in range(40)}
     assert ct.ones(1).item() == 1
     assert [p.given_back for p in producers] == [1] * 40
+
+
+@pytest.mark.skipif(not hasattr(ct, "bfloat16"), reason="no bfloat16 yet")
+@pytest.mark.parametrize("legacy", [False, True])
+def test_bfloat16_both_ways(legacy: bool) -> None:
+    """NumPy cannot show it, DLPack can: code 4, 16 bits."""
+    patterns = np.array([0x3F80, 0xC010, 0x7F80], np.uint16).view(np.int16)  # 1, -2.25, inf
+    t = ct.from_dlpack(Producer(patterns, legacy=legacy, code=4))
+    assert t.dtype.name == "bfloat16"
+    assert t.tolist() == [1, -2.25, float("inf")]
+    consumer = Consumer(t.__dlpack__(max_version=None if legacy else NEW))
+    fields = consumer.managed.tensor
+    assert (fields.code, fields.bits, fields.lanes) == (4, 16, 1)
+    fields.code = 0  # look at the bits as int16
+    assert consumer.array().tolist() == patterns.tolist()
+    consumer.give_back()
 
 
 # -- our own tensors, and NumPy

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 import corten as ct
-from harness import bits
 
 torch = pytest.importorskip("torch")
 
-DTYPES = ["float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool"]
+DTYPES = [*ct.__array_namespace_info__().dtypes()]
 
 
 def same(t: ct.Tensor, u: torch.Tensor) -> bool:
@@ -23,12 +22,12 @@ def same(t: ct.Tensor, u: torch.Tensor) -> bool:
 
 @pytest.mark.parametrize("name", DTYPES)
 def test_every_dtype_both_ways(name: str) -> None:
-    t = ct.tensor(np.array([[0, 1, 1], [1, 0, 2]]).astype(name))
+    t = ct.tensor([[0, 1, 1], [1, 0, 2]]).astype(name)
     u = torch.from_dlpack(t)
     assert same(t, u)
     assert same(ct.from_dlpack(u), u)
     assert same(ct.tensor(u), u)
-    assert bits(ct.from_dlpack(u.T)) == bits(t.T)
+    assert same(ct.from_dlpack(u.T), u.T)
 
 
 VIEWS = {
