@@ -176,11 +176,61 @@ def test_hostile_files(content: bytes, match: str, tmp_path: Path) -> None:
         ct.io.load(path)
 
 
+#: All 65,536 numbers of 16 bits: every float of these types, NaNs with their payloads.
+ALL_BITS = np.arange(65536, dtype=np.uint16).view(np.int16).reshape(256, 256)
+HALVES = [("float16", "F16"), ("bfloat16", "BF16")]
+
+
+@pytest.mark.parametrize(("dtype", "tag"), HALVES)
+def test_the_reference_package_reads_our_16_bit_floats(dtype: str, tag: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    x = ct.tensor(ALL_BITS).view(dtype)
+    ct.io.save(
+        {"x": x, "turned": x.T, "scalar": ct.full((), 1.5, dtype=dtype), "empty": ct.zeros((0, 2), dtype=dtype)}, path
+    )
+    read = dict(safetensors.deserialize(path.read_bytes()))
+    assert {item["dtype"] for item in read.values()} == {tag}
+    assert bytes(read["x"]["data"]) == ALL_BITS.tobytes()
+    assert bytes(read["turned"]["data"]) == ALL_BITS.T.tobytes()
+    assert bytes(read["scalar"]["data"]) == {"F16": b"\0\x3e", "BF16": b"\xc0\x3f"}[tag]
+    assert (read["scalar"]["shape"], read["empty"]["shape"]) == ([], [0, 2])
+    got = ct.io.load(path)
+    assert {str(t.dtype) for t in got.values()} == {dtype}
+    np.testing.assert_array_equal(got["x"].view("int16").numpy(), ALL_BITS)
+    np.testing.assert_array_equal(got["turned"].view("int16").numpy(), ALL_BITS.T)
+    assert got["scalar"].item() == 1.5
+
+
+@pytest.mark.parametrize(("dtype", "tag"), HALVES)
+def test_we_read_the_reference_packages_16_bit_floats(dtype: str, tag: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    # The bits and not an array: NumPy has no bfloat16.
+    size = {"data_ptr": ALL_BITS.ctypes.data, "data_len": ALL_BITS.nbytes}
+    path.write_bytes(safetensors.serialize({"x": safetensors.TensorSpec(dtype=dtype, shape=[256, 256], **size)}))
+    x = ct.io.load(path)["x"]
+    assert x.dtype == dtype
+    np.testing.assert_array_equal(x.view("int16").numpy(), ALL_BITS)
+    x.assign_(ct.zeros((256, 256), dtype=dtype))  # it is ours to write to
+    assert x[3, 5].item() == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_model_of_16_bit_floats_comes_back(dtype: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    weight = ct.randn(3, 4).astype(dtype)
+    ct.io.save({"weight": weight, "bias": ct.zeros((3,), dtype=dtype)}, path)
+    got = ct.io.load(path)
+    assert (got["weight"] == weight).all().item()
+    assert got["bias"].dtype == dtype
+
+
 def test_dtypes_that_corten_lacks(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    path.write_bytes(raw({"a": entry(0, 2, "BF16", [1])}, b"12"))
-    with pytest.raises(TypeError, match="BF16"):
-        ct.io.load(path)
+    for tag in ("F8_E4M3", "F4", "U16", "U64", "C64"):
+        size = {"F4": 4, "U16": 16, "U64": 64, "C64": 64}.get(tag, 8)
+        path.write_bytes(raw({"a": entry(0, size, tag, [8])}, bytes(size)))
+        with pytest.raises(TypeError, match=f"'a' in .* is {tag}, which corten does not have"):
+            ct.io.load(path)
     with pytest.raises(TypeError, match="complex128"):
         ct.io.save({"a": np.zeros(1, complex)}, path)
 

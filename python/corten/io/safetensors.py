@@ -29,6 +29,8 @@ _PIECE = 1 << 20
 _TO_TAG = {
     "float64": "F64",
     "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
     "int64": "I64",
     "int32": "I32",
     "int16": "I16",
@@ -36,7 +38,10 @@ _TO_TAG = {
     "uint8": "U8",
     "bool": "BOOL",
 }
-_FROM_TAG = {tag: np.dtype(dtype).newbyteorder("<") for dtype, tag in _TO_TAG.items()}
+# NumPy has no bfloat16: its bits travel as int16.
+_FROM_TAG = {
+    tag: np.dtype("int16" if dtype == "bfloat16" else dtype).newbyteorder("<") for dtype, tag in _TO_TAG.items()
+}
 
 
 def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
@@ -70,28 +75,30 @@ def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Map
     if not isinstance(tensors, Mapping):
         raise TypeError(f"[io.save] takes tensors by name, as from model.state_dict(), got {type(tensors).__name__}")
     arrays: dict[str, np.ndarray[Any, Any]] = {}
+    tags: dict[str, str] = {}
     for name, value in tensors.items():
         if not isinstance(name, str):
             raise TypeError(f"[io.save] names are strings, got {name!r}")
         if name == "__metadata__":
             raise ValueError("[io.save] the format reserves the name '__metadata__': pass metadata= instead")
-        array = value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        if array.dtype.name not in _TO_TAG:
-            raise TypeError(f"[io.save] {name!r} has dtype {array.dtype}, which cannot be stored")
-        arrays[name] = np.asarray(array, dtype=_FROM_TAG[_TO_TAG[array.dtype.name]], order="C")
+        array, dtype = _bits(value)
+        if dtype not in _TO_TAG:
+            raise TypeError(f"[io.save] {name!r} has dtype {dtype}, which cannot be stored")
+        tags[name] = _TO_TAG[dtype]
+        arrays[name] = np.asarray(array, dtype=_FROM_TAG[tags[name]], order="C")
     texts = _texts(metadata)
     for text in (*arrays, *texts, *texts.values()):
         try:
             text.encode()
         except UnicodeEncodeError:
             raise ValueError(f"[io.save] {text!r} has no UTF-8 form, so it cannot be stored") from None
-    crcs = {name: checksum.of_tensor(name, _TO_TAG[a.dtype.name], a.shape) for name, a in arrays.items()}
+    crcs = {name: checksum.of_tensor(name, tags[name], array.shape) for name, array in arrays.items()}
     texts_crc = checksum.of_metadata(texts)
     # Larger elements first, so that every tensor lies aligned; then by name, so that the bytes are always the same.
     order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     with atomic_write(path) as file:
         # The checksums are known once the data is written. Their text has a fixed length, so the header keeps its own.
-        file.write(_header(arrays, order, texts, checksum.join(texts_crc, crcs)))
+        file.write(_header(arrays, tags, order, texts, checksum.join(texts_crc, crcs)))
         for name in order:
             flat = arrays[name].reshape(-1).view(np.uint8)
             for start in range(0, flat.size, _PIECE):
@@ -100,7 +107,18 @@ def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Map
                 crcs[name] = _core.crc32(piece, crcs[name])
                 file.write(piece)
         file.seek(0)
-        file.write(_header(arrays, order, texts, checksum.join(texts_crc, crcs)))
+        file.write(_header(arrays, tags, order, texts, checksum.join(texts_crc, crcs)))
+
+
+def _bits(value: Any) -> tuple[np.ndarray[Any, Any], str]:
+    """A tensor or array as an array, and the name of its dtype; bfloat16 as int16."""
+    if isinstance(value, Tensor):
+        value = value.detach()
+        dtype = value.dtype.name
+        return (value.view("int16") if dtype == "bfloat16" else value).numpy(), dtype
+    array = np.asarray(value)
+    dtype = array.dtype.name
+    return (array.view(np.int16) if dtype == "bfloat16" else array), dtype  # that of the package ml_dtypes
 
 
 def _texts(metadata: object) -> dict[str, str]:
@@ -115,14 +133,20 @@ def _texts(metadata: object) -> dict[str, str]:
     return {key: text for key, text in metadata.items() if key != checksum.KEY}
 
 
-def _header(arrays: Mapping[str, np.ndarray[Any, Any]], order: list[str], texts: dict[str, str], crcs: str) -> bytes:
+def _header(
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    tags: Mapping[str, str],
+    order: list[str],
+    texts: dict[str, str],
+    crcs: str,
+) -> bytes:
     """The file's beginning, up to the tensors' bytes, which lie in this order."""
     header: dict[str, Any] = {"__metadata__": dict(sorted({**texts, checksum.KEY: crcs}.items()))}
     end = 0
     for name in order:
         begin, end = end, end + arrays[name].nbytes
         header[name] = {
-            "dtype": _TO_TAG[arrays[name].dtype.name],
+            "dtype": tags[name],
             "shape": list(arrays[name].shape),
             "data_offsets": [begin, end],
         }
@@ -175,7 +199,9 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, Tens
             array = np.frombuffer(data, dtype).reshape(shape)
             if dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
                 raise _damaged(path, f"{name!r} is of booleans but holds other bytes than 0 and 1")
-            tensors[name] = asarray(array.astype(dtype.newbyteorder("="), copy=False))
+            tensor = asarray(array.astype(dtype.newbyteorder("="), copy=False))
+            # A copy, since a view takes no writes.
+            tensors[name] = tensor.view("bfloat16").clone() if tag == "BF16" else tensor
     return tensors
 
 
