@@ -54,6 +54,22 @@ def im2col(x, kernel_size, dilation=1, padding=0, stride=1):
     return out.reshape(batch, c * kh * kw, oh * ow)
 
 
+def col2im(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
+    """Adds every patch at its place in the padded image."""
+
+    def pair(v):
+        return (v, v) if isinstance(v, int) else v
+
+    (h, w), (kh, kw), (dh, dw), (ph, pw), (sh, sw) = map(pair, (output_size, kernel_size, dilation, padding, stride))
+    channels = x.shape[1] // (kh * kw)
+    image = np.zeros((len(x), channels, h + 2 * ph, w + 2 * pw))
+    oh, ow = (h + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (w + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    patches = x.reshape(len(x), channels, kh, kw, oh, ow)
+    for i, j, u, v in np.ndindex(oh, ow, kh, kw):
+        image[:, :, i * sh + u * dh, j * sw + v * dw] += patches[:, :, u, v, i, j]
+    return image[:, :, ph : ph + h, pw : pw + w]
+
+
 def unfold(x, axis, size, step=1):
     windows = np.lib.stride_tricks.sliding_window_view(x, size, axis)
     return windows[(slice(None),) * (axis % x.ndim) + (slice(None, None, step),)]
@@ -276,6 +292,25 @@ ROWS = [
             bad(ValueError, r"\[im2col\].*\(n, c, h, w\).*\(2, 3\)", ONES, 2),
             bad(ValueError, r"\[im2col\] a window.*\(2, 2\)", np.ones((1, 1, 2, 2)), 3),
             bad(ValueError, r"\[im2col\].*positive", np.ones((1, 1, 2, 2)), 0),
+        ),
+    ),
+    Row(
+        "col2im",
+        lambda rng: [
+            s(n(rng, 2, 18, 6), (4, 5), 3, label="plain"),
+            s(n(rng, 1, 12, 6), 4, (2, 3), (1, 1), (1, 0), (2, 1), label="padding and stride"),
+            s(n(rng, 1, 4, 9), 6, 2, dilation=(1, 3), stride=(2, 1), label="dilation"),
+            s(n(rng, 1, 4, 4), 5, 2, stride=2, label="a rest that no patch covers"),
+            s(n(rng, 2, 9 * 16, 900), 32, 3, label="big", big=True),
+        ],
+        col2im,
+        SUMS,
+        (
+            bad(ValueError, r"\[col2im\].*\(n, c \* 4, 1\).*got \(2, 3\)", ONES, 2, 2),
+            bad(ValueError, r"\[col2im\].*got \(1, 4, 2\)", np.ones((1, 4, 2)), 2, 2),
+            bad(ValueError, r"\[col2im\].*got \(1, 3, 1\)", np.ones((1, 3, 1)), 2, 2),
+            bad(ValueError, r"\[col2im\].*positive", np.ones((1, 4, 1)), 2, 2, stride=0),
+            bad(TypeError, r"\[col2im\].*floating", Const(np.ones((1, 4, 1), dtype=np.int64)), 2, 2),
         ),
     ),
     Row(

@@ -127,6 +127,45 @@ def convolutions(rng):
     yield s(*xwb((1, 33, 15, 17), (33, 1, 3, 3)), groups=33, padding=1, label="depthwise", big=True)
 
 
+def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """Every pixel lays its multiple of the kernel into the output."""
+    if x.ndim == 3:
+        return conv_transpose2d(x[None], weight, bias, stride, padding, output_padding, groups, dilation)[0]
+    (sh, sw), (dh, dw), (ph, pw), (rh, rw) = map(pair, (stride, dilation, padding, output_padding))
+    images, channels, height, width = x.shape
+    _, per_group, kh, kw = weight.shape
+    rows, columns = (height - 1) * sh + dh * (kh - 1) + 1 + rh, (width - 1) * sw + dw * (kw - 1) + 1 + rw
+    y = np.zeros((images, per_group * groups, max(rows, 2 * ph), max(columns, 2 * pw)))
+    for c in range(channels):
+        first = c // (channels // groups) * per_group
+        for i, j, u, v in np.ndindex(height, width, kh, kw):
+            part = x[:, c, i, j, None] * weight[c, :, u, v]
+            y[:, first : first + per_group, i * sh + u * dh, j * sw + v * dw] += part
+    y = y[:, :, ph : rows - ph, pw : columns - pw]
+    return y if bias is None else y + bias[:, None, None]
+
+
+def transposed_convolutions(rng):
+    def xwb(x, w, groups=1, bias=True):
+        scale = math.sqrt(w[0] * w[2] * w[3] / groups)
+        arrays = [rng.normal(size=x), rng.normal(size=w) / scale]
+        return [*arrays, rng.normal(size=(w[1] * groups,))] if bias else arrays
+
+    yield s(*xwb((2, 3, 4, 3), (3, 2, 3, 3)), label="plain")
+    yield s(*xwb((2, 3, 4, 3), (3, 2, 3, 3), bias=False), label="no bias")
+    yield s(*xwb((1, 2, 3, 4), (2, 2, 3, 2)), stride=(2, 1), padding=(1, 0), label="stride, oblong kernel")
+    yield s(*xwb((1, 2, 3, 3), (2, 2, 3, 3)), stride=2, padding=1, output_padding=1, label="doubles the size")
+    yield s(*xwb((1, 2, 3, 3), (2, 1, 2, 2)), stride=3, output_padding=(2, 1), label="stride beyond the kernel")
+    yield s(*xwb((1, 2, 3, 2), (2, 2, 2, 3)), dilation=(3, 2), output_padding=(2, 1), label="dilation")
+    yield s(*xwb((1, 4, 3, 3), (4, 2, 2, 2), 2), stride=2, groups=2, label="groups")
+    yield s(*xwb((1, 3, 3, 3), (3, 1, 2, 2), 3), groups=3, padding=1, label="depthwise")
+    yield s(*xwb((1, 3, 3, 4), (3, 2, 1, 1)), label="1x1")
+    yield s(*xwb((0, 2, 3, 3), (2, 2, 3, 3)), label="empty batch")
+    yield s(*xwb((2, 3, 3), (2, 2, 3, 3)), stride=2, label="one image")
+    yield s(*xwb((2, 16, 7, 7), (16, 8, 4, 4)), stride=2, padding=1, label="generator", big=True)
+    yield s(*xwb((1, 33, 9, 11), (33, 5, 3, 3)), padding=1, label="many channels", big=True)
+
+
 def out_length(length, k, stride, pad, dilation, ceil_mode):
     """torch's rule: a last window must start inside the input or the left padding."""
     rest = length + 2 * pad - dilation * (k - 1) - 1
@@ -181,6 +220,32 @@ def adaptive_avg_pool2d(x, output_size):
             columns = slice(j * x.shape[3] // ow, -(-(j + 1) * x.shape[3] // ow))
             y[:, :, i, j] = x[:, :, rows, columns].mean(axis=(2, 3))
     return y
+
+
+def adaptive_max_pool2d(x, output_size):
+    if x.ndim == 3:
+        return adaptive_max_pool2d(x[None], output_size)[0]
+    oh, ow = (n if m is None else m for m, n in zip(pair(output_size), x.shape[2:], strict=True))
+    y = np.zeros((*x.shape[:2], oh, ow))
+    for i, j in np.ndindex(oh, ow):
+        rows = slice(i * x.shape[2] // oh, -(-(i + 1) * x.shape[2] // oh))
+        columns = slice(j * x.shape[3] // ow, -(-(j + 1) * x.shape[3] // ow))
+        y[:, :, i, j] = x[:, :, rows, columns].max(axis=(2, 3))
+    return y
+
+
+def adaptive_max_pools(rng):
+    def d(*shape):
+        return distinct(rng, shape)
+
+    yield s(d(2, 3, 6, 8), 1, label="global")
+    yield s(d(3, 6, 8), 2, label="one image")
+    yield s(d(2, 3, 6, 8), (3, 4), label="divides")
+    yield s(d(1, 2, 7, 5), 3, label="windows overlap")
+    yield s(d(1, 2, 3, 2), (5, 4), label="grows")
+    yield s(d(1, 2, 5, 6), (None, 2), label="None keeps")
+    yield s(np.array([[[[1.0, math.nan, 0.0], [3.0, 4.0, 2.0]]]]), (1, 2), label="nan wins", grad=False)
+    yield s(d(2, 5, 33, 31), (7, 5), label="big", big=True)
 
 
 def max_pools(rng):
@@ -369,7 +434,7 @@ def adam_steps(rng):
     yield s(p, g, m, v, step=3, lr=0.125, weight_decay=0.25, decoupled=True, maximize=True, label="AdamW, maximize")
 
 
-X, W = np.ones((2, 3, 5, 5)), np.ones((4, 3, 3, 3))
+X, W, V = np.ones((2, 3, 5, 5)), np.ones((4, 3, 3, 3)), np.ones((3, 4, 3, 3))
 # lr, betas and eps such as 0.9 or 1e-3 are rounded to float32: 6e-8 each, times |m| + |g| <= 4; Adam divides twice.
 OPTIMIZER = Tol(
     (2e-6, 2e-6), (1e-13, 1e-13), "attributes round to the parameter's dtype; about ten operations on values of order 1"
@@ -421,6 +486,27 @@ ROWS = [
         ),
     ),
     Row(
+        "conv_transpose2d",
+        transposed_convolutions,
+        conv_transpose2d,
+        CONTRACT,
+        (
+            bad(ValueError, r"\[conv_transpose2d\].*3 channels.*expects 4", X, W),
+            bad(ValueError, r"\[conv_transpose2d\].*\(N, C, H, W\)", np.ones((5, 5)), V),
+            bad(ValueError, r"\[conv_transpose2d\].*\(C, O/groups, KH, KW\)", X, np.ones((3, 4))),
+            bad(ValueError, r"\[conv_transpose2d\].*groups must divide the 3", X, V, groups=2),
+            bad(ValueError, r"\[conv_transpose2d\].*groups", X, V, groups=0),
+            bad(ValueError, r"\[conv_transpose2d\].*stride", X, V, stride=0),
+            bad(ValueError, r"\[conv_transpose2d\].*dilation", X, V, dilation=0),
+            bad(ValueError, r"-1[\s\S]*padding", X, V, padding=-1),
+            bad(ValueError, r"\[conv_transpose2d\].*nothing of the output", X, V, padding=4),
+            bad(ValueError, r"\[conv_transpose2d\].*smaller than the stride", X, V, stride=2, output_padding=2),
+            bad(ValueError, r"\[conv_transpose2d\].*bias must be \(4,\)", X, V, np.ones(3)),
+            bad(ValueError, r"\[conv_transpose2d\].*must not be empty", np.ones((2, 3, 0, 5)), V),
+            bad(TypeError, r"\[conv_transpose2d\].*floating", np.ones((1, 3, 2, 2), dtype=np.int64), V),
+        ),
+    ),
+    Row(
         "max_pool2d",
         max_pools,
         max_pool2d,
@@ -452,6 +538,19 @@ ROWS = [
         SUMS,
         (
             bad(ValueError, r"\[adaptive_avg_pool2d\]", np.ones((5, 5)), 2),
+            bad(TypeError, r".+", X, "x"),
+        ),
+    ),
+    Row(
+        "adaptive_max_pool2d",
+        adaptive_max_pools,
+        adaptive_max_pool2d,
+        EXACT,
+        (
+            bad(ValueError, r"\[adaptive_max_pool2d\].*\(N, C, H, W\)", np.ones((5, 5)), 2),
+            bad(ValueError, r"\[adaptive_max_pool2d\].*at least 1.*\(0, 2\)", X, (0, 2)),
+            bad(ValueError, r"\[adaptive_max_pool2d\].*no rows", np.ones((1, 2, 0, 3)), 1),
+            bad(TypeError, r"\[adaptive_max_pool2d\].*floating", np.ones((1, 1, 2, 2), dtype=np.int64), 1),
             bad(TypeError, r".+", X, "x"),
         ),
     ),

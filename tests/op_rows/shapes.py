@@ -58,6 +58,24 @@ INDICES = [
 ]
 
 
+#: Index tensors and masks; `Const` since no gradient flows to them.
+PICKS = [
+    ("rows", Const(np.array([2, 0, 2]))),
+    ("last axis, negative", (slice(None), slice(None), Const(np.array([[-1, 0], [3, 3]])))),
+    ("adjacent, broadcast", (slice(None), Const(np.array([[0], [3]])), Const(np.array([4, 4, 1], dtype=np.int32)))),
+    ("separated", (Const(np.array([2, 2])), slice(None), Const(np.array([0, 0])))),
+    ("separated by an int", (0, slice(1, 3), Const(np.array([1, 1, 0])))),
+    ("new axes and steps", (slice(None, None, -2), None, Const(np.array([1, 1, 0], dtype=np.uint8)), ..., None)),
+    ("mask of one axis", (Ellipsis, Const(np.array([True, False, False, True, True])))),
+    ("mask of two axes", Const(np.arange(12).reshape(3, 4) % 3 == 1)),
+    ("mask of all axes", Const(np.arange(60).reshape(3, 4, 5) % 7 == 1)),
+    ("mask and indices", (Const(np.array([True, False, True])), slice(None), Const(np.array([4])))),
+    ("bool", (True, Const(np.array([1, 1])))),
+    ("nothing", Const(np.zeros(0, dtype=np.int64))),
+    ("empty mask", Const(np.zeros((3, 4), dtype=bool))),
+]
+
+
 def products(rng):
     n = rng.normal
     yield s(n(size=(3, 5)), n(size=(5, 4)), label="matrix @ matrix")
@@ -234,7 +252,13 @@ ROWS = [
     ),
     Row(
         "getitem",
-        lambda rng: [s(cube(rng, 3, 4, 5), index, label=str(index)) for index in INDICES],
+        lambda rng: [
+            *(s(cube(rng, 3, 4, 5), index, label=str(index)) for index in INDICES),
+            *(s(cube(rng, 3, 4, 5), index, label=label) for label, index in PICKS),
+            s(cube(rng, 50, 60), (slice(None), Const(rng.integers(-60, 60, 900))), label="big columns", big=True),
+            s(cube(rng, 50, 60), Const(rng.integers(0, 50, 900)), label="big rows", big=True),
+            s(cube(rng, 200, 90), Const(rng.uniform(size=(200, 90)) < 0.5), label="big mask", big=True),
+        ],
         lambda x, index: x[index],
         EXACT,
         (
@@ -245,6 +269,9 @@ ROWS = [
             bad(ValueError, r"(?i)step", ONES, slice(None, None, 0)),
             bad(TypeError, r".+", ONES, "x"),
             bad(TypeError, r".+", ONES, 1.5),
+            bad(IndexError, r"\[getitem\] index 3.*axis 1 of size 3", ONES, (slice(None), Const(np.array([0, 3])))),
+            bad(IndexError, r"\[getitem\] a mask of shape \(3,\).*\(2, 3\)", ONES, Const(np.ones(3, dtype=bool))),
+            bad(TypeError, r"\[getitem\].*float64", ONES, np.array([0.0])),
         ),
         call=lambda x, index: x[index],
     ),

@@ -278,24 +278,35 @@ impl Tensor {
     }
     /// Overwrites the elements that `part` names (a layout inside this leaf's storage, of `src`'s shape).
     pub(crate) fn assign_at(&self, op: &'static str, part: &Layout, src: &Self) -> Result<()> {
+        let value = self.writable(op, part, src)?;
+        let mut guard = self.write(op)?;
+        dispatch(self.device()).copy_into(&value, guard.storage()?, part)
+    }
+    /// [`Tensor::assign_at`] for the picks `at` of `part`, see [`Elements::put`](crate::backend::Elements::put).
+    pub(crate) fn put_at(
+        &self,
+        op: &'static str,
+        part: &Layout,
+        outer: usize,
+        at: &Value,
+        src: &Self,
+    ) -> Result<()> {
+        // The whole tensor is looked at, since `part` does not show the axes that are picked from.
+        let value = self.writable(op, self.layout(), src)?;
+        let mut guard = self.write(op)?;
+        dispatch(self.device()).put(&value, guard.storage()?, part, outer, at)
+    }
+    /// `src` in this dtype; fails on another device, and when elements of `part` coincide.
+    fn writable(&self, op: &'static str, part: &Layout, src: &Self) -> Result<Value> {
         check_device(op, self, src)?;
-        let repeats = |l: &Layout| {
-            l.numel() > 1
-                && l.shape()
-                    .iter()
-                    .zip(l.strides().iter())
-                    .any(|(&d, &s)| d > 1 && s == 0)
-        };
-        if repeats(part) {
+        let mut axes = part.shape().iter().zip(part.strides().iter());
+        if part.numel() > 1 && axes.any(|(&d, &s)| d > 1 && s == 0) {
             return Err(Error::value(
                 op,
                 "a broadcast tensor cannot be written: several of its elements are one number (use contiguous() first)",
             ));
         }
-        let backend = dispatch(self.device());
-        let value = backend.cast(&src.value(), self.dtype())?;
-        let mut guard = self.write(op)?;
-        backend.copy_into(&value, guard.storage()?, part)
+        dispatch(self.device()).cast(&src.value(), self.dtype())
     }
 
     // -- graph

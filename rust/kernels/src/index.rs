@@ -1,6 +1,6 @@
-//! Gather and scatter along one axis.
-use crate::element::{Number, Real};
-use crate::layout::{CHUNK, numel};
+//! Gather and scatter: whole rows, and whatever an index tensor picks out of a strided operand.
+use crate::element::{Number, Real, Strided};
+use crate::layout::{self, CHUNK, Dims, check_bounds, numel, offset_of};
 use crate::parallel::{Cost, SharedMut, for_each_chunk};
 use crate::simd::{autovec, isa};
 
@@ -87,6 +87,129 @@ pub fn scatter_add_rows<T: Real>(cols: usize, g: &[T], idx: &[i64], out: &mut [T
     });
 }
 
+/// Panics unless every element that [`gather`] or [`put`] meets lies in an array of `len` elements.
+fn check_picks(len: usize, offset: usize, shape: &[&[usize]; 2], strides: &[isize], at: &[i64]) {
+    let (lo, hi) = at
+        .iter()
+        .fold((i64::MAX, i64::MIN), |(lo, hi), &a| (lo.min(a), hi.max(a)));
+    let shape = shape.concat();
+    for far in [lo, hi] {
+        let first = i64::try_from(offset).ok().and_then(|o| o.checked_add(far));
+        let first = first.and_then(|f| usize::try_from(f).ok());
+        let first = first.expect("a pick lies before its storage");
+        check_bounds(len, first, &shape, strides);
+    }
+}
+
+/// `out[o, j, i] = x[o, at[j], i]`: `x` is seen through the strides of `outer ++ inner`, and `at[j]` is where pick `j` lies
+/// relative to that. So any layout is read as it is, and several indexed axes are one list of offsets.
+///
+/// # Panics
+/// When a pick leaves the storage or `out` is not `outer ++ (at.len(),) ++ inner`.
+pub fn gather<T: Number>(
+    outer: &[usize],
+    inner: &[usize],
+    x: Strided<'_, T>,
+    at: &[i64],
+    out: &mut [T],
+) {
+    let (blocks, picks, n) = (numel(outer), at.len(), numel(inner));
+    assert_eq!(out.len(), numel(&[blocks, picks, n]), "output length");
+    if out.is_empty() {
+        return;
+    }
+    check_picks(x.data.len(), x.offset, &[outer, inner], x.strides, at);
+    let (so, si) = x.strides.split_at(outer.len());
+    let dims = Dims::new(inner, [si]);
+    let run = dims.len() == 1 && dims.strides(0)[0] == 1;
+    let cost = Cost {
+        flops: 0.0,
+        bytes: (2 * size_of_val(out)) as f64,
+    };
+    let to = &SharedMut(out.as_mut_ptr());
+    for_each_chunk(blocks * picks, (CHUNK / n).max(1), cost, &|range| {
+        let mut r = range.start;
+        while r < range.end {
+            // The picks of one block.
+            let (block, j) = (r / picks, r % picks);
+            let at = &at[j..picks.min(j + range.end - r)];
+            let base = x.offset as isize + offset_of(outer, so, block);
+            // SAFETY: the bounds of every pick were checked; rows of `out` are disjoint, and r + at.len() <= blocks * picks.
+            unsafe {
+                let (from, to) = (x.data.as_ptr().offset(base), to.0.add(r * n));
+                if n == 1 {
+                    for (j, &a) in at.iter().enumerate() {
+                        *to.add(j) = *from.offset(a as isize);
+                    }
+                } else {
+                    for (j, &a) in at.iter().enumerate() {
+                        let (from, to) = (from.offset(a as isize), to.add(j * n));
+                        if run {
+                            core::ptr::copy_nonoverlapping(from, to, n);
+                        } else {
+                            layout::gather(dims.shape(), dims.strides(0), from, 0, n, to);
+                        }
+                    }
+                }
+            }
+            r += at.len();
+        }
+    });
+}
+
+/// The transpose of [`gather`] for writing: `out[o, at[j], i] = values[o, j, i]` in ascending order of `j`, so that of several
+/// writes to one place the last remains. `out` is seen through `offset` and the strides of `outer ++ inner`.
+///
+/// # Panics
+/// When a pick leaves `out`, or `values` is not `outer ++ (at.len(),) ++ inner`.
+pub fn put<T: Number>(
+    outer: &[usize],
+    inner: &[usize],
+    values: &[T],
+    at: &[i64],
+    out: &mut [T],
+    offset: usize,
+    strides: &[isize],
+) {
+    let (blocks, picks, n) = (numel(outer), at.len(), numel(inner));
+    assert_eq!(values.len(), numel(&[blocks, picks, n]), "number of values");
+    if values.is_empty() {
+        return;
+    }
+    check_picks(out.len(), offset, &[outer, inner], strides, at);
+    let (so, si) = strides.split_at(outer.len());
+    let dims = Dims::new(inner, [si]);
+    // Runs along the innermost axis; one element where there is none.
+    let lead = dims.len().saturating_sub(1);
+    let (len, step) = match dims.len() {
+        0 => (1, 1),
+        _ => (dims.shape()[lead], dims.strides(0)[lead]),
+    };
+    for (block, values) in values.chunks_exact(picks * n).enumerate() {
+        let base = offset as isize + offset_of(outer, so, block);
+        if n == 1 {
+            for (&v, &a) in values.iter().zip(at) {
+                out[(base + a as isize) as usize] = v;
+            }
+            continue;
+        }
+        for (values, &a) in values.chunks_exact(n).zip(at) {
+            for (part, run) in values.chunks_exact(len).enumerate() {
+                let start = offset_of(&dims.shape()[..lead], &dims.strides(0)[..lead], part);
+                let mut to = base + a as isize + start;
+                if step == 1 {
+                    out[to as usize..][..len].copy_from_slice(run);
+                    continue;
+                }
+                for &v in run {
+                    out[to as usize] = v;
+                    to += step;
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +262,107 @@ mod tests {
             check::<f32>(rows, cols, n, seed);
             check::<f64>(rows, cols, n, seed);
         }
+    }
+
+    /// Numbers in a storage, seen as `outer ++ inner` with picks between: axes in any order, stepped, some backwards.
+    fn picked(
+        outer: &[usize],
+        inner: &[usize],
+        axis: usize,
+        picks: usize,
+        seed: u64,
+    ) -> (Vec<f32>, usize, Vec<isize>, Vec<i64>) {
+        let mut rng = Rng(seed);
+        let shape = [outer, &[axis], inner].concat();
+        let mut order: Vec<usize> = (0..shape.len()).collect();
+        for i in (1..order.len()).rev() {
+            order.swap(i, rng.below(i + 1));
+        }
+        let (mut strides, mut size, mut offset) = (vec![0isize; shape.len()], 1usize, 0usize);
+        for d in order {
+            strides[d] = size as isize;
+            size *= shape[d].max(1) * (1 + rng.below(2));
+            if rng.below(2) == 1 && shape[d] > 0 {
+                offset += strides[d] as usize * (shape[d] - 1);
+                strides[d] = -strides[d];
+            }
+        }
+        let step = strides.remove(outer.len());
+        let at = (0..picks).map(|_| rng.below(axis) as i64 * step as i64);
+        let at = at.collect();
+        (
+            (0..size).map(|_| rng.number()).collect(),
+            offset,
+            strides,
+            at,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn picks_match_their_twins(
+            outer in proptest::collection::vec(0usize..4, 0..3),
+            inner in proptest::collection::vec(0usize..5, 0..3),
+            axis in 1usize..6,
+            picks in proptest::sample::select(&SIZES[..]),
+            seed: u64,
+        ) {
+            let (x, offset, strides, at) = picked(&outer, &inner, axis, picks, seed);
+            let n = numel(&outer) * picks * numel(&inner);
+            let source = Strided { data: &x, offset, strides: &strides };
+            let (mut got, mut want) = (vec![0.5; n], vec![0.5; n]);
+            gather(&outer, &inner, source, &at, &mut got);
+            naive::gather(&outer, &inner, source, &at, &mut want);
+            assert_eq!(bits(&got), bits(&want));
+            let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            let (mut got, mut want) = (x.clone(), x.clone());
+            put(&outer, &inner, &values, &at, &mut got, offset, &strides);
+            naive::put(&outer, &inner, &values, &at, &mut want, offset, &strides);
+            assert_eq!(bits(&got), bits(&want));
+        }
+    }
+
+    #[test]
+    fn the_last_of_several_writes_remains() {
+        let mut out = [0.0f32; 3];
+        put(&[], &[], &[1.0, 2.0, 3.0], &[1, 1, 0], &mut out, 0, &[]);
+        assert_eq!(out, [3.0, 2.0, 0.0]);
+    }
+
+    #[test]
+    fn threads_do_not_change_picks() {
+        let x: Vec<f32> = (0..300 * 400).map(|i| i as f32).collect();
+        let at: Vec<i64> = (0..1000).map(|i| i * 7 % 400).collect();
+        let run = || {
+            let mut out = vec![0.0; 300 * 1000];
+            let source = Strided {
+                data: &x,
+                offset: 0,
+                strides: &[400],
+            };
+            gather(&[300], &[], source, &at, &mut out);
+            bits(&out)
+        };
+        let one = with_forced_threads(1, run);
+        for t in [2, 3, 8] {
+            assert!(with_forced_threads(t, run) == one, "{t} threads");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "leaves its storage")]
+    fn a_pick_beyond_the_storage_panics() {
+        let source = Strided {
+            data: &[0.0f32; 6],
+            offset: 1,
+            strides: &[1],
+        };
+        gather(&[], &[2], source, &[0, 4], &mut [0.0; 4]);
+    }
+    #[test]
+    #[should_panic(expected = "before its storage")]
+    fn a_pick_before_the_storage_panics() {
+        put(&[], &[], &[1.0f32], &[-1], &mut [0.0; 4], 0, &[]);
     }
 
     #[test]

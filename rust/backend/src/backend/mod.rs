@@ -94,6 +94,19 @@ pub trait Elements {
     fn gather_rows(&self, x: &Value, idx: &Value) -> Result<Value>;
     /// The transpose: `out (rows, *rest)`, `out[idx[i], :] += g[i, :]` in ascending order of `i`; `g` is `idx.shape ++ rest`.
     fn scatter_add_rows(&self, rows: usize, g: &Value, idx: &Value) -> Result<Value>;
+    /// `out[o, j, i] = x[o, at[j], i]`: the first `outer` axes of `x` are those before the picks, the others come after; `at` (int64, a
+    /// vector) holds distances in `x`'s storage, within its bounds. Out: `outer ++ (at.len(),) ++ inner`.
+    fn gather(&self, x: &Value, outer: usize, at: &Value) -> Result<Value>;
+    /// Writes `values (outer ++ (at.len(),) ++ inner)` to the picks of `to` (`outer ++ inner`) in `dst`; of several to one place the
+    /// last in C order remains.
+    fn put(
+        &self,
+        values: &Value,
+        dst: &mut Storage,
+        to: &Layout,
+        outer: usize,
+        at: &Value,
+    ) -> Result<()>;
     /// Running sums or products along the last axis, in C order; integers and bools give int64.
     fn scan(&self, op: Scan, x: &Value) -> Result<Value>;
     /// int64 indices that sort along the last axis, in C order; stable, NaN last.

@@ -496,6 +496,77 @@ pub fn im2col(
     )
 }
 
+/// Sums of patches, the transpose of [`im2col`] (torch's `F.fold`): `x (n, c * kh * kw, l)` gives `(n, c, h, w)` for
+/// `output_size = [h, w]`; every patch is added where `im2col` would have read it.
+///
+/// Errors: `Shape` unless `l` is the number of places of the window and `kh * kw` divides the rows; `Value` for a kernel, stride or
+/// dilation of 0; `Dtype` unless `x` is floating-point.
+pub fn col2im(
+    x: &Tensor,
+    output_size: [usize; 2],
+    kernel_size: [usize; 2],
+    dilation: [usize; 2],
+    padding: [usize; 2],
+    stride: [usize; 2],
+) -> Result<Tensor> {
+    const OP: &str = "col2im";
+    crate::ops::common::check_float(OP, "x", x)?;
+    if [kernel_size, dilation, stride].as_flattened().contains(&0) {
+        return Err(Error::value(
+            OP,
+            "kernel_size, dilation and stride must be positive",
+        ));
+    }
+    let numbers = [output_size, kernel_size, dilation, padding, stride];
+    if numbers
+        .as_flattened()
+        .iter()
+        .any(|&n| n > i32::MAX as usize)
+    {
+        return Err(Error::value(OP, "sizes must be at most 2147483647"));
+    }
+    let taps = kernel_size[0] * kernel_size[1];
+    let padded = [0, 1].map(|d| output_size[d] + 2 * padding[d]);
+    let places = [0, 1].map(|d| {
+        let reach = (kernel_size[d] - 1) * dilation[d] + 1;
+        padded[d]
+            .checked_sub(reach)
+            .map_or(0, |rest| rest / stride[d] + 1)
+    });
+    let fits = match x.shape()[..] {
+        [_, rows, l] => rows % taps == 0 && l > 0 && places[0].checked_mul(places[1]) == Some(l),
+        _ => false,
+    };
+    if !fits {
+        return Err(Error::shape(
+            OP,
+            format!(
+                "takes patches (n, c * {taps}, {}): the window {kernel_size:?} has {places:?} places in an image of {output_size:?} \
+                 with padding {padding:?}, stride {stride:?} and dilation {dilation:?}; got {}",
+                places[0] * places[1],
+                x.shape()
+            ),
+        ));
+    }
+    let (n, c) = (x.shape()[0], x.shape()[1] / taps);
+    let ([kh, kw], [oh, ow]) = (kernel_size, places);
+    let mut y = reshape_to(OP, x, [n, c, kh, kw, oh, ow].into())?;
+    // One axis after the other: (kernel, places) first, whose rows are added up by the pixel that they belong to.
+    // (n, c, kh, kw, oh, ow) -> (h, n, c, kw, ow) -> (w, h, n, c)
+    for (d, axes) in [(0, [2, 4]), (1, [3, 4])] {
+        let pixels = (0..kernel_size[d]).flat_map(|tap| {
+            (0..places[d]).map(move |i| (tap * dilation[d] + i * stride[d]) as i64)
+        });
+        let pixels: Vec<i64> = pixels.collect();
+        let shape = [kernel_size[d], places[d]];
+        let pixels = Tensor::from_slice_on(&pixels, &shape, DType::I64, x.device())?;
+        y = scatter_rows(&moveaxis(&y, &axes, &[0, 1])?, padded[d], &pixels.value())?;
+    }
+    let y = permute_dims(&y, &[2, 3, 1, 0])?;
+    let y = slice_axis(&y, 2, padding[0], output_size[0])?;
+    slice_axis(&y, 3, padding[1], output_size[1])
+}
+
 /// All tensors as views of their common shape.
 pub fn broadcast_arrays(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
     let mut shape = Shape::new();

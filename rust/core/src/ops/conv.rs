@@ -199,12 +199,21 @@ fn plain(p: &Conv2d, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     forward(p, x, weight, None, Activation::None)
 }
 
-/// Gradient of the input of a convolution, also known as transposed convolution: `dy (N, O, OH, OW)`,
-/// `weight (O, C/groups, KH, KW)`, result `(N, C, H, W)`. Linear in both.
+/// Gradient of the input of a convolution: `dy (N, O, OH, OW)`, `weight (O, C/groups, KH, KW)`, result `(N, C, H, W)`. Linear in both.
 pub(super) fn conv2d_dx(p: &Conv2d, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    transposed("conv2d_dx", p, dy, weight)
+}
+
+/// [`conv2d_dx`] by the name under which the graph knows it.
+pub(super) fn transposed(
+    name: &'static str,
+    p: &Conv2d,
+    dy: &Tensor,
+    weight: &Tensor,
+) -> Result<Tensor> {
     let p = *p;
     let dx = dispatch(dy.device()).conv2d_dx(&p, &dy.value(), &weight.value())?;
-    Ok(record("conv2d_dx", &[dy, weight], dx, |_| {
+    Ok(record(name, &[dy, weight], dx, |_| {
         let (dy, weight) = (Saved::input(dy), Saved::input(weight));
         vjp(move |cx, g, needs| {
             let of_dy = || plain(&p, g, &weight.get(cx));

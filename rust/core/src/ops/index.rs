@@ -1,11 +1,11 @@
-//! Indexing: basic (integers, slices, None, Ellipsis: views), item assignment, and rows by index tensor.
+//! Indexing: basic (integers, slices, None, Ellipsis: views), and rows by index tensor.
 
 use crate::autograd::{record, record_view, vjp};
 use crate::backend::dispatch;
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Span};
-use crate::ops::{Operand, astype, broadcast_to, full, less, max, min, reshape_to, r#where};
+use crate::ops::{astype, less, max, min, reshape_to, r#where};
 use crate::shape::Shape;
 use crate::tensor::{Tensor, check_device};
 use crate::value::Value;
@@ -34,13 +34,11 @@ pub enum Index {
 pub(crate) type Spans = smallvec::SmallVec<[Span; 4]>;
 
 /// A resolved basic index.
-struct Resolved {
+pub(super) struct Resolved {
     /// What of each axis of `x` is taken.
     spans: Spans,
-    /// Shape of the result.
-    shape: Shape,
     /// Layout of the result in `x`'s storage.
-    layout: Layout,
+    pub(super) layout: Layout,
 }
 
 /// Python's `slice.indices(n)`: start, step and number of elements.
@@ -77,11 +75,8 @@ fn span(
     })
 }
 
-fn resolve(op: &'static str, x: &Tensor, index: &[Index]) -> Result<Resolved> {
-    let used = index
-        .iter()
-        .filter(|i| matches!(i, Index::At(_) | Index::Slice { .. }))
-        .count();
+/// Raises when an index addresses more axes than `x` has, or holds more than one Ellipsis.
+pub(super) fn check_used(op: &'static str, x: &Tensor, used: usize, ellipses: usize) -> Result<()> {
     if used > x.ndim() {
         return Err(Error::index(
             op,
@@ -92,17 +87,20 @@ fn resolve(op: &'static str, x: &Tensor, index: &[Index]) -> Result<Resolved> {
             ),
         ));
     }
-    if index
-        .iter()
-        .filter(|i| matches!(i, Index::Ellipsis))
-        .count()
-        > 1
-    {
+    if ellipses > 1 {
         return Err(Error::index(
             op,
             "an index can hold only one Ellipsis (...)",
         ));
     }
+    Ok(())
+}
+
+pub(super) fn resolve(op: &'static str, x: &Tensor, index: &[Index]) -> Result<Resolved> {
+    let axes = |i: &&Index| matches!(i, Index::At(_) | Index::Slice { .. });
+    let used = index.iter().filter(axes).count();
+    let ellipses = index.iter().filter(|i| **i == Index::Ellipsis).count();
+    check_used(op, x, used, ellipses)?;
     let mut spans = Spans::new();
     let mut shape = Shape::new();
     // Per axis of the result: the axis of `x` that it comes from.
@@ -157,12 +155,8 @@ fn resolve(op: &'static str, x: &Tensor, index: &[Index]) -> Result<Resolved> {
     }
     let part = x.layout().slice(&spans);
     let strides = from.iter().map(|d| d.map_or(0, |d| part.strides()[d]));
-    let layout = Layout::new(shape.clone(), strides.collect(), part.offset());
-    Ok(Resolved {
-        spans,
-        shape,
-        layout,
-    })
+    let layout = Layout::new(shape, strides.collect(), part.offset());
+    Ok(Resolved { spans, layout })
 }
 
 /// `x[index]`: a view. Gradient: `g` at the chosen elements, 0 elsewhere.
@@ -202,44 +196,6 @@ fn unslice(g: &Tensor, shape: &Shape, spans: &Spans) -> Result<Tensor> {
         let spans = spans.clone();
         vjp(move |_, g, _| Ok(vec![Some(slice_spans(g, spans.clone())?)]))
     }))
-}
-
-/// `x[index] = value`, broadcast and cast. `x` must be a leaf that is no view (a view's write would be lost); whatever shares
-/// the old contents keeps them.
-pub fn set_item<'a>(x: &Tensor, index: &[Index], value: impl Into<Operand<'a>>) -> Result<()> {
-    const OP: &str = "setitem";
-    if x.is_view() {
-        return Err(Error::value(
-            OP,
-            "this tensor is a view: its elements are shared with another tensor, which would not see the write \
-             (use clone() first, or assign to the original)",
-        ));
-    }
-    let r = resolve(OP, x, index)?;
-    let scalar;
-    let value = match value.into() {
-        Operand::Tensor(t) => t,
-        Operand::Scalar(s) => {
-            s.check_fits(OP, x.dtype())?;
-            scalar = full(&[], s, x.dtype(), x.device())?;
-            &scalar
-        }
-    };
-    let fits = value.ndim() <= r.shape.len();
-    let value = match broadcast_to(&value.detach(), &r.shape) {
-        Ok(v) if fits => v,
-        _ => {
-            return Err(Error::shape(
-                OP,
-                format!(
-                    "a value of shape {} does not broadcast to the part of shape {}",
-                    value.shape(),
-                    r.shape
-                ),
-            ));
-        }
-    };
-    x.assign_at(OP, &r.layout, &value)
 }
 
 /// `x[indices]` along axis 0: `x (rows, *rest)`, integer `indices` of any shape, result `indices.shape ++ rest`.
@@ -358,25 +314,6 @@ mod tests {
             index(&x, &[Index::Ellipsis, Index::Ellipsis]),
             Err(Error::Index(_))
         ));
-    }
-
-    #[test]
-    fn items_are_written_by_value() {
-        for d in DEVICES {
-            let x = count(&[2, 3], d);
-            let old = x.detach();
-            set_item(&x, &[ALL, slice(None, None, -2)], &count(&[2, 1], d)).unwrap();
-            assert_eq!(numbers(&x), [0., 1., 0., 1., 4., 1.]);
-            set_item(&x, &[Index::At(0)], 7).unwrap();
-            assert_eq!(numbers(&x), [7., 7., 7., 1., 4., 1.]);
-            assert_eq!(numbers(&old), [0., 1., 2., 3., 4., 5.]);
-            let view = index(&x, &[Index::At(0)]).unwrap();
-            let e = set_item(&view, &[Index::At(0)], 1).unwrap_err();
-            assert!(e.to_string().contains("is a view"), "{e}");
-            assert!(set_item(&x, &[Index::At(0)], &count(&[2], d)).is_err());
-            let b = crate::ops::broadcast_to(&count(&[1], d), &[3]).unwrap();
-            assert!(b.assign(&count(&[3], d)).is_err());
-        }
     }
 
     #[test]

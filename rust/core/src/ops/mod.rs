@@ -5,12 +5,14 @@
 
 pub mod activation;
 pub mod activation_family;
+pub mod advanced_index;
 pub mod arrange;
 pub mod class_loss;
 mod common;
 pub mod composed;
 pub mod contract;
 pub mod conv;
+pub mod conv_transpose;
 pub mod creation;
 pub mod distance_loss;
 pub mod dropout;
@@ -34,11 +36,13 @@ mod window;
 
 pub use activation::*;
 pub use activation_family::*;
+pub use advanced_index::{Selector, get_item, set_item};
 pub use arrange::*;
 pub use class_loss::*;
 pub use common::{Activation, Reduction};
 pub use contract::*;
 pub use conv::conv2d;
+pub use conv_transpose::conv_transpose2d;
 pub use creation::*;
 pub use distance_loss::*;
 pub use dropout::dropout;

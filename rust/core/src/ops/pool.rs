@@ -4,9 +4,10 @@
 //! max pooling backward scatters to the winning taps and its gradient gathers from them; average pooling is linear.
 use super::common::check_float;
 use super::window::{check_positive, check_sane, extent, pooling_axis};
-use super::{expand_dims, squeeze};
+use super::{expand_dims, squeeze, take};
 use crate::autograd::{record, vjp};
 use crate::backend::dispatch;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::value::Value;
@@ -106,25 +107,73 @@ pub fn adaptive_avg_pool2d(x: &Tensor, output_size: [Option<usize>; 2]) -> Resul
         let x = expand_dims(x, 0)?;
         return squeeze(&adaptive_avg_pool2d(&x, output_size)?, Some(&[0]));
     }
-    check_float(OP, "x", x)?;
-    let [_, _, h, w] = planes(OP, x)?;
+    let ([h, w], [oh, ow]) = adaptive(OP, x, output_size)?;
+    avg_pool(Average::Adaptive { h, w, oh, ow }, x)
+}
+
+/// Checks an adaptive pooling and gives the sizes of input and output.
+fn adaptive(
+    op: &'static str,
+    x: &Tensor,
+    output_size: [Option<usize>; 2],
+) -> Result<([usize; 2], [usize; 2])> {
+    check_float(op, "x", x)?;
+    let [_, _, h, w] = planes(op, x)?;
     let (oh, ow) = (output_size[0].unwrap_or(h), output_size[1].unwrap_or(w));
     if oh == 0 || ow == 0 {
         return Err(Error::value(
-            OP,
+            op,
             format!(
                 "output_size must be at least 1, got ({oh}, {ow}) for x {}",
                 x.shape()
             ),
         ));
     }
+    check_sane(op, "output_size", [oh, ow])?;
     if h == 0 || w == 0 {
         return Err(Error::shape(
-            OP,
-            format!("cannot average no rows or columns: x {}", x.shape()),
+            op,
+            format!("cannot pool over no rows or columns: x {}", x.shape()),
         ));
     }
-    avg_pool(Average::Adaptive { h, w, oh, ow }, x)
+    Ok(([h, w], [oh, ow]))
+}
+
+/// Largest element of each of `output_size` nearly equal cells, which are those of [`adaptive_avg_pool2d`]; NaN wins, and of equal
+/// maxima the first gets the gradient.
+///
+/// `x (N, C, H, W)` or `(C, H, W)`; `None` in `output_size` keeps the size of that axis.
+///
+/// Errors: as for [`adaptive_avg_pool2d`].
+///
+/// Definition: <https://pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool2d.html>.
+pub fn adaptive_max_pool2d(x: &Tensor, output_size: [Option<usize>; 2]) -> Result<Tensor> {
+    const OP: &str = "adaptive_max_pool2d";
+    if x.ndim() == 3 {
+        let x = expand_dims(x, 0)?;
+        return squeeze(&adaptive_max_pool2d(&x, output_size)?, Some(&[0]));
+    }
+    let (sizes, out) = adaptive(OP, x, output_size)?;
+    // Cells of different sizes or with common elements are laid out side by side, all of the size of the largest: the last element
+    // of a smaller one is repeated, which changes neither its maximum nor which element is the first to have it.
+    let (mut x, mut kernel) = (x.clone(), [1, 1]);
+    for d in 0..2 {
+        let (n, cells) = (sizes[d], out[d]);
+        if n % cells == 0 {
+            kernel[d] = n / cells;
+            continue;
+        }
+        let cell = |i: usize| i * n / cells..((i + 1) * n).div_ceil(cells);
+        kernel[d] = (0..cells).map(|i| cell(i).len()).max().unwrap_or(1);
+        let rows = (0..cells).flat_map(|i| {
+            let last = cell(i).end - 1;
+            cell(i).chain(core::iter::repeat(last)).take(kernel[d])
+        });
+        let rows: Vec<i64> = rows.map(|r| r as i64).collect();
+        let rows = Tensor::from_slice_on(&rows, &[rows.len()], DType::I64, x.device())?;
+        x = take(&x, &rows, Some(2 + d as isize))?;
+    }
+    max_pool2d(&x, kernel, None, [0, 0], [1, 1], false)
 }
 
 /// The four sizes of an image batch.
@@ -386,6 +435,8 @@ mod tests {
                 adaptive_avg_pool2d(&super::super::multiply(&t[0], &t[0])?, [Some(2), None])
             };
             check_gradients(adaptive, &[leaf(device, &[1, 2, 5, 3], 5)]);
+            let largest = |t: &[Tensor]| adaptive_max_pool2d(&t[0], [Some(2), Some(3)]);
+            check_gradients(largest, &[leaf(device, &[1, 2, 5, 3], 5)]);
         }
     }
 
@@ -480,7 +531,7 @@ mod tests {
         );
         assert!(
             message(adaptive_avg_pool2d(&t(&[1, 0, 2]), [Some(1), None]))
-                .contains("cannot average")
+                .contains("cannot pool over no rows")
         );
         assert!(
             message(adaptive_avg_pool2d(&t(&[1, 2, 2]), [Some(0), None]))

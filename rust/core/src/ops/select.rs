@@ -4,10 +4,12 @@
 use crate::autograd::no_grad;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::ops::arrange::moveaxis;
+use crate::ops::advanced_index::{Selector, WHOLE, get};
 use crate::ops::common::rounded_once;
 use crate::ops::index::{gather_rows, scatter_rows};
-use crate::ops::{Operand, add, astype, broadcast_to, flatten, reshape_to, slice_axis, r#where};
+use crate::ops::{
+    Operand, add, astype, broadcast_to, flatten, reshape_to, slice_axis, squeeze, r#where,
+};
 use crate::shape::{Shape, broadcast_shapes, normalize_axis};
 use crate::tensor::{Tensor, check_device};
 
@@ -20,7 +22,7 @@ fn take_flat(x: &Tensor, at: &[i64]) -> Result<Tensor> {
     gather_rows(&reshape_to("take", x, [x.numel()].into())?, &list(at, x)?)
 }
 /// The elements of an index tensor, in range for an axis of `n` elements; negative ones count from the end.
-fn indices(op: &'static str, index: &Tensor, axis: usize, n: usize) -> Result<Vec<i64>> {
+pub(super) fn indices(op: &'static str, index: &Tensor, axis: usize, n: usize) -> Result<Vec<i64>> {
     if !index.dtype().is_int() {
         return Err(Error::dtype(
             op,
@@ -72,12 +74,14 @@ pub fn take(x: &Tensor, index: &Tensor, axis: Option<isize>) -> Result<Tensor> {
         return take(&flatten(x, 0, -1)?, index, Some(0));
     };
     let axis = normalize_axis(OP, axis, x.ndim())?;
-    let idx = indices(OP, index, axis, x.shape()[axis])?;
-    let idx = Tensor::from_slice_on(&idx, index.shape(), DType::I64, x.device())?;
-    let y = gather_rows(&moveaxis(x, &[axis as isize], &[0])?, &idx.value())?;
-    let from: Vec<isize> = (0..index.ndim() as isize).collect();
-    let to: Vec<isize> = from.iter().map(|d| d + axis as isize).collect();
-    moveaxis(&y, &from, &to)
+    let mut at = vec![Selector::Basic(WHOLE); axis];
+    if index.ndim() > 0 {
+        at.push(Selector::Tensor(index.clone()));
+        return get(OP, x, &at);
+    }
+    // One element, but a copy like any other: as a vector of one index, whose axis then goes.
+    at.push(Selector::Tensor(reshape_to(OP, index, [1].into())?));
+    squeeze(&get(OP, x, &at)?, Some(&[axis as isize]))
 }
 /// The elements (rows, columns, ..) of `axis` that a vector of indices names: `take` under torch's name and order of arguments.
 ///

@@ -305,6 +305,42 @@ fn im2col(
     .map(PyTensor::new)
 }
 
+/// Sums of patches, the transpose of `im2col` (torch's `F.fold`): `x (N, C * KH * KW, L)`, result `(N, C, *output_size)`.
+///
+/// `output_size` is the size of the image whose patches `im2col` would read with the same `kernel_size`, `dilation`, `padding` and
+/// `stride`; each patch is added at its place. Gradient: `im2col` of it.
+///
+/// >>> import corten as ct
+/// >>> from corten.nn import functional as F
+/// >>> F.fold(F.unfold(ct.ones((1, 1, 3, 3)), 2), 3, 2).tolist()
+/// [[[[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]]]
+#[pyfunction]
+#[pyo3(
+    signature = (x, output_size, kernel_size, dilation = Pair([1, 1]), padding = Pair([0, 0]), stride = Pair([1, 1])),
+    text_signature = "(x, output_size, kernel_size, dilation=1, padding=0, stride=1)"
+)]
+fn col2im(
+    py: Python<'_>,
+    x: Arg<'_>,
+    output_size: Pair,
+    kernel_size: Pair,
+    dilation: Pair,
+    padding: Pair,
+    stride: Pair,
+) -> PyResult<PyTensor> {
+    run(py, x.0.numel(), || {
+        ops::col2im(
+            x.0,
+            output_size.0,
+            kernel_size.0,
+            dilation.0,
+            padding.0,
+            stride.0,
+        )
+    })
+    .map(PyTensor::new)
+}
+
 /// A view with the axes `source` at the positions `destination`, the others in their order.
 ///
 /// >>> import corten as ct
@@ -589,6 +625,7 @@ impl PyTensor {
 /// Python names of this family's operations.
 pub(super) const NAMES: &[&str] = &[
     "broadcast_arrays",
+    "col2im",
     "diagonal",
     "diff",
     "einsum",
@@ -612,6 +649,7 @@ pub(super) const NAMES: &[&str] = &[
 ];
 functions!(
     broadcast_arrays,
+    col2im,
     diagonal,
     diff,
     einsum,

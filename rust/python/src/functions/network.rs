@@ -198,6 +198,48 @@ fn conv2d(
     .map(PyTensor::new)
 }
 
+/// Transposed convolution: each pixel lays its multiple of the kernel into the output, at steps of `stride`; plus bias.
+///
+/// `x (N, C, H, W)`, `weight (C, O / groups, KH, KW)`, `bias (O,)`, result `(N, O, OH, OW)` with
+/// `OH = (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1`, likewise `OW`. It is the gradient of `conv2d` with
+/// respect to its input, as an operation. All but `groups` are one int or (rows, columns).
+///
+/// >>> import corten as ct
+/// >>> ct.conv_transpose2d(ct.ones((1, 1, 2, 2)), ct.ones((1, 1, 2, 2)), stride=2).shape
+/// (1, 1, 4, 4)
+#[pyfunction]
+#[pyo3(
+    signature = (x, weight, bias = None, stride = ONE, padding = ZERO, output_padding = ZERO, groups = Count(1), dilation = ONE),
+    text_signature = "(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1)"
+)]
+fn conv_transpose2d(
+    py: Python<'_>,
+    x: Arg<'_>,
+    weight: Arg<'_>,
+    bias: Option<Arg<'_>>,
+    stride: Pair,
+    padding: Pair,
+    output_padding: Pair,
+    groups: Count,
+    dilation: Pair,
+) -> PyResult<PyTensor> {
+    let filters = weight.0.numel() / weight.0.shape().first().copied().unwrap_or(1).max(1);
+    let work = (x.0.numel() / 512).saturating_mul(filters).max(x.0.numel());
+    run(py, work, || {
+        ops::conv_transpose2d(
+            x.0,
+            weight.0,
+            bias.map(|b| b.0),
+            stride.0,
+            padding.0,
+            output_padding.0,
+            groups.0,
+            dilation.0,
+        )
+    })
+    .map(PyTensor::new)
+}
+
 /// The largest element of each window: `x (N, C, H, W)`, result `(N, C, OH, OW)`; padding counts as minus infinity.
 ///
 /// `OH = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1`, rounded up with `ceil_mode`; `stride` is
@@ -282,7 +324,7 @@ impl<'py> FromPyObject<'_, 'py> for OutputSize {
         match obj.extract::<Pair>() {
             Ok(p) => Ok(Self(p.0.map(Some))),
             Err(_) => Err(PyTypeError::new_err(format!(
-                "[adaptive_avg_pool2d] output_size is an int >= 0 or a pair of ints or None, not {}",
+                "output_size is an int >= 0 or a pair of ints or None, not {}",
                 type_name(&obj)
             ))),
         }
@@ -300,6 +342,19 @@ impl<'py> FromPyObject<'_, 'py> for OutputSize {
 fn adaptive_avg_pool2d(py: Python<'_>, x: Arg<'_>, output_size: OutputSize) -> PyResult<PyTensor> {
     run(py, x.0.numel(), || {
         ops::adaptive_avg_pool2d(x.0, output_size.0)
+    })
+    .map(PyTensor::new)
+}
+
+/// The largest elements of the windows of `adaptive_avg_pool2d`; gradient: to the first largest element of each window.
+///
+/// >>> import corten as ct
+/// >>> ct.adaptive_max_pool2d(ct.arange(6, dtype="float32").reshape(1, 1, 2, 3), (1, 2)).tolist()
+/// [[[[4.0, 5.0]]]]
+#[pyfunction]
+fn adaptive_max_pool2d(py: Python<'_>, x: Arg<'_>, output_size: OutputSize) -> PyResult<PyTensor> {
+    run(py, x.0.numel(), || {
+        ops::adaptive_max_pool2d(x.0, output_size.0)
     })
     .map(PyTensor::new)
 }
@@ -400,9 +455,11 @@ impl PyTensor {
 /// Python names of this family's operations.
 pub(super) const NAMES: &[&str] = &[
     "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "avg_pool2d",
     "batch_norm",
     "conv2d",
+    "conv_transpose2d",
     "dropout",
     "gelu",
     "linear",
@@ -417,9 +474,11 @@ pub(super) const NAMES: &[&str] = &[
 ];
 functions!(
     adaptive_avg_pool2d,
+    adaptive_max_pool2d,
     avg_pool2d,
     batch_norm,
     conv2d,
+    conv_transpose2d,
     dropout,
     gelu,
     linear,

@@ -385,6 +385,88 @@ impl PyTensor {
         })
         .map(Self::new)
     }
+    /// The elements in order along `axis` (the last one by default). See `corten.sort`.
+    #[pyo3(signature = (axis = None, descending = false, *, dim = None))]
+    fn sort(
+        &self,
+        py: Python<'_>,
+        axis: Option<isize>,
+        descending: bool,
+        dim: Option<isize>,
+    ) -> PyResult<Self> {
+        let axis = either(axis, dim)?.unwrap_or(-1);
+        run(py, self.tensor.numel(), || {
+            ops::sort(&self.tensor, axis, descending)
+        })
+        .map(Self::new)
+    }
+    /// The indices that sort along `axis` (the last one by default). See `corten.argsort`.
+    #[pyo3(signature = (axis = None, descending = false, *, dim = None))]
+    fn argsort(
+        &self,
+        py: Python<'_>,
+        axis: Option<isize>,
+        descending: bool,
+        dim: Option<isize>,
+    ) -> PyResult<Self> {
+        let axis = either(axis, dim)?.unwrap_or(-1);
+        run(py, self.tensor.numel(), || {
+            ops::argsort(&self.tensor, axis, descending)
+        })
+        .map(Self::new)
+    }
+    /// The `k` largest (or smallest) elements along `axis` (the last one by default), and their indices. See `corten.topk`.
+    #[pyo3(signature = (k, axis = None, largest = true, *, dim = None))]
+    fn topk(
+        &self,
+        py: Python<'_>,
+        k: isize,
+        axis: Option<isize>,
+        largest: bool,
+        dim: Option<isize>,
+    ) -> PyResult<(Self, Self)> {
+        topk(
+            py,
+            Arg(&self.tensor),
+            k,
+            either(axis, dim)?.unwrap_or(-1),
+            largest,
+        )
+    }
+    /// The elements `indices` along `axis`; without one, of the flattened tensor. See `corten.take`.
+    #[pyo3(signature = (indices, axis = None, *, dim = None))]
+    fn take(
+        &self,
+        py: Python<'_>,
+        indices: Arg<'_>,
+        axis: Option<isize>,
+        dim: Option<isize>,
+    ) -> PyResult<Self> {
+        let axis = either(axis, dim)?;
+        run(py, self.tensor.numel(), || {
+            ops::take(&self.tensor, indices.0, axis)
+        })
+        .map(Self::new)
+    }
+    /// One element per index along `axis` (the last one by default). See `corten.take_along_axis`.
+    #[pyo3(signature = (indices, axis = None, *, dim = None))]
+    fn take_along_axis(
+        &self,
+        py: Python<'_>,
+        indices: Arg<'_>,
+        axis: Option<isize>,
+        dim: Option<isize>,
+    ) -> PyResult<Self> {
+        let axis = either(axis, dim)?.unwrap_or(-1);
+        run(py, self.tensor.numel(), || {
+            ops::take_along_axis(&self.tensor, indices.0, axis)
+        })
+        .map(Self::new)
+    }
+    /// The indices of the elements that are not 0, one vector per axis. See `corten.nonzero`.
+    fn nonzero(&self, py: Python<'_>) -> PyResult<Vec<Self>> {
+        nonzero(py, Arg(&self.tensor))
+    }
 }
 
 /// Python names of this family's operations.

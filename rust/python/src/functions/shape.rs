@@ -270,6 +270,16 @@ impl PyTensor {
         let axis = named(axis, dim, 0)?;
         run(py, 0, || ops::expand_dims(&self.tensor, axis)).map(Self::new)
     }
+    /// torch's name of `expand_dims`: a new axis of size 1, a view.
+    #[pyo3(signature = (axis = None, *, dim = None))]
+    fn unsqueeze(
+        &self,
+        py: Python<'_>,
+        axis: Option<isize>,
+        dim: Option<isize>,
+    ) -> PyResult<Self> {
+        self.expand_dims(py, axis, dim)
+    }
     /// The elements repeated along axes of size 1 to fill a larger shape, a view. See `corten.broadcast_to`.
     fn broadcast_to(&self, py: Python<'_>, shape: ShapeArg) -> PyResult<Self> {
         let shape = shape.sizes()?;

@@ -307,6 +307,32 @@ impl Elements for Me {
         done(out, shape)
     }
 
+    fn gather(&self, x: &Value, outer: usize, at: &Value) -> Result<Value> {
+        let at = self.contiguous(at)?;
+        let (before, after) = x.shape().split_at(outer);
+        let shape = Shape::from_slice(&[before, &[at.numel()], after].concat());
+        let mut out = fresh(x.dtype(), shape.numel())?;
+        with_word!(x.dtype(), W => k::index::gather::<W>(
+            before, after, words(x, x.layout.strides()), dense(&at), out.words_mut()));
+        done(out, shape)
+    }
+
+    fn put(
+        &self,
+        values: &Value,
+        dst: &mut Storage,
+        to: &Layout,
+        outer: usize,
+        at: &Value,
+    ) -> Result<()> {
+        let (values, at) = (self.contiguous(values)?, self.contiguous(at)?);
+        let (before, after) = to.shape().split_at(outer);
+        assert_eq!(values.dtype(), dst.dtype(), "values are cast before");
+        with_word!(values.dtype(), W => k::index::put::<W>(
+            before, after, dense_words(&values), dense(&at), dst.words_mut(), to.offset(), to.strides()));
+        check_interrupt()
+    }
+
     fn scan(&self, op: Scan, x: &Value) -> Result<Value> {
         let x = self.contiguous(x)?;
         let n = x.shape().last().copied().unwrap_or(1);
