@@ -400,12 +400,19 @@ PUBLIC = {
         BCEWithLogitsLoss init functional LeakyReLU PReLU ELU CELU SELU Mish Hardtanh ReLU6 Softsign Hardsigmoid
         Hardswish LogSigmoid Tanhshrink Softshrink Hardshrink Threshold GLU Softmin NLLLoss L1Loss HuberLoss
         SmoothL1Loss KLDivLoss BCELoss LayerNorm RMSNorm GroupNorm InstanceNorm1d InstanceNorm2d LocalResponseNorm
-        Embedding Conv1d MaxPool1d AvgPool1d AdaptiveAvgPool1d
+        Embedding Conv1d MaxPool1d AvgPool1d AdaptiveAvgPool1d ConvTranspose1d ConvTranspose2d AdaptiveMaxPool1d
+        AdaptiveMaxPool2d LPPool1d LPPool2d GlobalAvgPool1d GlobalAvgPool2d GlobalMaxPool1d GlobalMaxPool2d Dropout1d
+        Dropout2d Unflatten Fold Unfold Upsample PixelShuffle PixelUnshuffle ZeroPad1d ZeroPad2d ConstantPad1d
+        ConstantPad2d ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d CircularPad1d CircularPad2d
+        CosineSimilarity PairwiseDistance utils
     """,
     "corten.nn.functional": """
         relu gelu sigmoid tanh softplus softmax log_softmax linear conv2d max_pool2d avg_pool2d dropout
-        batch_norm cross_entropy binary_cross_entropy_with_logits mse_loss
+        batch_norm cross_entropy binary_cross_entropy_with_logits mse_loss conv_transpose1d conv_transpose2d
+        adaptive_max_pool1d adaptive_max_pool2d lp_pool1d lp_pool2d fold unfold interpolate pixel_shuffle
+        pixel_unshuffle normalize cosine_similarity pairwise_distance dropout1d dropout2d
     """,
+    "corten.nn.utils": "clip_grad_norm_ clip_grad_value_ get_total_norm parameters_to_vector vector_to_parameters",
     "corten.optim": "SGD Adam Optimizer",
     "corten.data": "Dataset TensorDataset DataLoader",
     "corten.datasets": "mnist",
@@ -415,7 +422,8 @@ PUBLIC = {
 }
 METHODS = """
     requires_grad_ backward grad detach numpy item astype to tolist reshape permute transpose expand sum mean
-    max min argmax relu exp __array__ clone contiguous retain_grad register_hook
+    max min argmax relu exp __array__ clone contiguous retain_grad register_hook sort argsort topk take
+    take_along_axis nonzero unsqueeze
 """
 
 

@@ -225,6 +225,22 @@ def test_writing_in_place_copies_no_unshared_tensor() -> None:
     assert x.sum().item() == 2.0 * 143
 
 
+def test_parameters_take_items() -> None:
+    source = ct.zeros((3, 2))
+    p = ct.nn.Parameter(source)
+    layer = ct.nn.Linear(2, 3)
+    for parameter in (p, layer.weight):
+        y = parameter * 1
+        parameter[0] = 5.0
+        parameter[[1, 2], [0, 1]] = [6.0, 7.0]
+        parameter[parameter.detach() == 7] = 8.0
+        assert parameter.requires_grad
+        assert parameter.is_leaf
+        assert (parameter[0, 0].item(), parameter[1, 0].item(), parameter[2, 1].item()) == (5.0, 6.0, 8.0)
+        assert y[0, 0].item() != 5.0
+    assert source.sum().item() == 0.0
+
+
 def test_lists_are_values() -> None:
     x = ct.zeros((2, 3))
     x[0] = [1, 2, 3]

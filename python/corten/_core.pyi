@@ -85,7 +85,9 @@ DType: TypeAlias = dtype | str | npt.DTypeLike
 Axis: TypeAlias = int | Sequence[int] | None
 Shape: TypeAlias = int | Sequence[int]
 # Index tensors and masks may also be arrays or lists of ints or bools.
-_IndexEntry: TypeAlias = SupportsIndex | slice | EllipsisType | Tensor | npt.NDArray[Any] | np.generic | list[Any] | None
+_IndexEntry: TypeAlias = (
+    SupportsIndex | slice | EllipsisType | Tensor | npt.NDArray[Any] | np.generic | list[Any] | None
+)
 Index: TypeAlias = _IndexEntry | tuple[_IndexEntry, ...]
 Pair: TypeAlias = int | Sequence[int]
 
@@ -135,6 +137,7 @@ class Tensor:
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> int: ...
     def remove_hook(self, handle: int) -> None: ...
     def _mark_parameter(self) -> None: ...
+    def _to_leaf(self, requires_grad: bool) -> Tensor: ...
 
     # -- data
     def numpy(self) -> npt.NDArray[Any]: ...

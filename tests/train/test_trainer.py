@@ -146,6 +146,24 @@ def test_training_copies_no_parameter() -> None:
         assert len(kept) == 9
 
 
+@pytest.mark.parametrize("limits", [{"clip_norm": 0.25}, {"clip_value": 0.02}, {"clip_norm": 0.1, "clip_value": 0.02}])
+def test_gradients_are_clipped(limits: dict[str, float]) -> None:
+    """With lr = 1 and plain SGD, a step is the gradient that was used."""
+    x, y = blobs()
+    model = nn.Linear(2, 3)
+    before = [p.detach().numpy().copy() for p in model.parameters()]
+    nn.CrossEntropyLoss()(model(ct.tensor(x)), ct.tensor(y)).backward()
+    raw = [p.grad.numpy().copy() for p in model.parameters() if p.grad is not None]
+    t = Trainer(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=1.0), **limits)
+    t.fit((x, y), batch_size=len(y), shuffle=False, verbose=0)
+    want = [np.clip(g, -limits.get("clip_value", np.inf), limits.get("clip_value", np.inf)) for g in raw]
+    norm = np.sqrt(sum((g**2).sum() for g in want))
+    scale = min(1.0, limits.get("clip_norm", np.inf) / norm)
+    assert norm > limits.get("clip_norm", 0)
+    for p, old, g in zip(model.parameters(), before, want, strict=True):
+        np.testing.assert_allclose(old - p.detach().numpy(), g * scale, rtol=1e-4, atol=1e-6)
+
+
 def test_fit_works_inside_no_grad() -> None:
     t = trainer()
     before = weights(t)
@@ -300,6 +318,15 @@ def test_own_metric() -> None:
     t = trainer(metrics=[Largest(), "accuracy"])
     t.fit(blobs(), verbose=0)
     assert list(t.history) == ["loss", "largest", "accuracy"]
+
+
+def test_bad_limits_of_gradients() -> None:
+    model = nn.Linear(2, 3)
+    for name in ("clip_norm", "clip_value"):
+        with pytest.raises(ValueError, match=rf"\[Trainer\] {name} must be at least 0, got -1"):
+            Trainer(model, nn.MSELoss(), **{name: -1.0})
+        with pytest.raises(TypeError, match=rf"\[Trainer\] {name} must be a number"):
+            Trainer(model, nn.MSELoss(), **{name: "small"})
 
 
 def test_bad_arguments() -> None:

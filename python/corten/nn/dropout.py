@@ -7,7 +7,7 @@ from ..functions import Tensor
 from . import functional as F
 from .module import Module
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "Dropout1d", "Dropout2d"]
 
 
 class Dropout(Module):
@@ -30,9 +30,9 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        at_least("[Dropout] p", p)
+        at_least(f"[{type(self).__name__}] p", p)
         if p > 1:
-            raise ValueError(f"[Dropout] p must be in [0, 1], got {p}")
+            raise ValueError(f"[{type(self).__name__}] p must be in [0, 1], got {p}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,3 +42,33 @@ class Dropout(Module):
     def extra_repr(self) -> str:
         """What the layer was made with."""
         return f"p={self.p}"
+
+
+class Dropout1d(Dropout):
+    """In training, zero each channel of a sequence with probability p and divide the others by 1 - p.
+
+    x (N, C, L) or (C, L) -> the same shape. Everything else is as in `Dropout`.
+
+    >>> import corten as ct
+    >>> ct.nn.Dropout1d(0.5)(ct.ones((2, 3, 4))).shape
+    (2, 3, 4)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, C, L) -> (N, C, L)."""
+        return F.dropout1d(x, self.p, self.training)
+
+
+class Dropout2d(Dropout):
+    """In training, zero each channel of an image with probability p and divide the others by 1 - p.
+
+    x (N, C, H, W) or (C, H, W) -> the same shape. Everything else is as in `Dropout`.
+
+    >>> import corten as ct
+    >>> ct.nn.Dropout2d(0.5)(ct.ones((2, 3, 4, 4))).shape
+    (2, 3, 4, 4)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, C, H, W) -> (N, C, H, W)."""
+        return F.dropout2d(x, self.p, self.training)

@@ -127,14 +127,33 @@ class MSELoss(_Loss):
 class BCEWithLogitsLoss(_Loss):
     """`-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))` of logits, averaged over all elements: (*) and (*) -> ().
 
+    Buffers: `weight` and `pos_weight`, if given.
+
+    Args:
+        weight: what each element counts, broadcast.
+        reduction: "mean" over the elements, "sum" or "none".
+        pos_weight: what the first term counts, broadcast: usually one number per class.
+
     >>> import corten as ct
     >>> round(ct.nn.BCEWithLogitsLoss()(ct.zeros((2,)), ct.ones((2,))).item(), 4)
     0.6931
     """
 
+    weight: Tensor | None
+    pos_weight: Tensor | None
+
+    def __init__(
+        self, weight: Tensor | None = None, reduction: F.Reduction = "mean", *, pos_weight: Tensor | None = None
+    ) -> None:
+        super().__init__(reduction)
+        self.register_buffer("weight", weight)
+        self.register_buffer("pos_weight", pos_weight)
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Logits (*) and probabilities (*) -> () or, with reduction "none", (*)."""
-        return F.binary_cross_entropy_with_logits(input, target, reduction=self.reduction)
+        return F.binary_cross_entropy_with_logits(
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )
 
 
 class BCELoss(_Loss):

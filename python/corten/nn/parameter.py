@@ -23,7 +23,7 @@ class _ParameterType(type):
     """
 
     def __call__(cls, data: Any, requires_grad: bool = True) -> Tensor:
-        parameter = asarray(data).detach().contiguous().requires_grad_(requires_grad)
+        parameter = asarray(data)._to_leaf(requires_grad)
         parameter._mark_parameter()
         return parameter
 
@@ -40,7 +40,7 @@ else:
 
         `Parameter(data, requires_grad=True)` gives a `Tensor` with the values of `data` (a tensor or anything that
         `corten.asarray` takes), cut off from any graph and marked as a parameter. Written to by the optimizer,
-        `load_state_dict` and `assign_`, it never changes the tensor or array that it was made from.
+        `load_state_dict`, `assign_` and `p[i] = value`, it never changes the tensor or array that it was made from.
 
         Raises:
             TypeError: `data` is of an integer type, which has no gradient, and `requires_grad` is true.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ..functions import Tensor, arange, equal, expand_dims, where, zeros
 from . import functional as F
@@ -24,6 +24,8 @@ class Embedding(Module):
         num_embeddings: rows of the table.
         embedding_dim: size of a row.
         padding_idx: a row that starts at zero and gets no gradient, or None; negative counts from the end.
+        max_norm: rows that are chosen and longer than this are first shortened to it, in the table itself; or None.
+        norm_type: which norm `max_norm` is about, see `corten.norm`.
         dtype: of the parameter; float32 by default.
         device: of the parameter.
 
@@ -43,6 +45,8 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
         *,
         dtype: Any = None,
         device: str = "cpu",
@@ -57,6 +61,10 @@ class Embedding(Module):
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = padding_idx
+        if max_norm is not None and not max_norm > 0:
+            raise ValueError(f"[Embedding] max_norm must be positive, got {max_norm}")
+        self.max_norm = max_norm
+        self.norm_type = norm_type
         self.weight = Parameter(zeros((num_embeddings, embedding_dim), dtype=dtype, device=device))
         self.reset_parameters()
 
@@ -69,12 +77,51 @@ class Embedding(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Row numbers (*) -> (*, embedding_dim)."""
-        return F.embedding(x, self.weight, self.padding_idx)
+        return F.embedding(x, self.weight, self.padding_idx, self.max_norm, self.norm_type)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+    ) -> Self:
+        """A layer whose table is a copy of `embeddings` (rows, features).
+
+        Args:
+            embeddings: the table.
+            freeze: whether the table stays as it is in training.
+            padding_idx, max_norm, norm_type: as for the class; the row of `padding_idx` keeps its numbers.
+
+        Raises:
+            ValueError: the table is not a matrix.
+
+        >>> import corten as ct
+        >>> layer = ct.nn.Embedding.from_pretrained(ct.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        >>> layer(ct.tensor([1])).tolist(), layer.weight.requires_grad
+        ([[3.0, 4.0]], False)
+        """
+        if embeddings.ndim != 2:
+            raise ValueError(f"[Embedding] the table must be (rows, features), got {embeddings.shape}")
+        rows, features = embeddings.shape
+        kind, device = embeddings.dtype, embeddings.device
+        layer = cls(rows, features, padding_idx, max_norm, norm_type, dtype=kind, device=device)
+        layer.weight.assign_(embeddings.detach())
+        layer.weight.requires_grad = not freeze
+        return layer
 
     def extra_repr(self) -> str:
-        """What the layer was made with."""
+        """What the layer was made with; defaults are left out."""
         text = f"{self.num_embeddings}, {self.embedding_dim}"
-        return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
+        if self.padding_idx is not None:
+            text += f", padding_idx={self.padding_idx}"
+        if self.max_norm is not None:
+            text += f", max_norm={self.max_norm}"
+            if self.norm_type != 2.0:
+                text += f", norm_type={self.norm_type}"
+        return text
 
 
 class Conv1d(Module):

@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ..autograd import detect_anomaly
-from ..checks import whole
+from ..checks import at_least, whole
 from ..data import DataLoader, Dataset, TensorDataset
 from ..functions import Tensor, asarray, concat, enable_grad, no_grad, to_array
 from ..nn import Module
+from ..nn.utils import clip_grad_norm_, clip_grad_value_
 from ..optim import Optimizer
 from .callbacks import Callback
 from .history import History
@@ -67,6 +68,10 @@ class Trainer:
         metrics: names ("accuracy", "mae") or `Metric` objects.
         detect_anomaly: run `fit` in anomaly mode (see `corten.detect_anomaly`): slow, but it names the operation, the
             layer and the line in which a NaN is born.
+        clip_norm: the norm that the gradients of all parameters together may have in a step, or None: longer ones are
+            scaled (`corten.nn.utils.clip_grad_norm_`).
+        clip_value: the absolute value that an element of a gradient may have, or None (`clip_grad_value_`, before
+            `clip_norm`).
 
     Attributes:
         history: figures of each epoch, over all calls of `fit`.
@@ -93,6 +98,8 @@ class Trainer:
         metrics: Iterable[Any] = (),
         *,
         detect_anomaly: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None:
         if not isinstance(model, Module):
             raise TypeError(f"[Trainer] model must be an nn.Module, got {type(model).__name__}")
@@ -108,6 +115,11 @@ class Trainer:
         self.optimizer = optimizer
         self.metrics = make_metrics(metrics)
         self.detect_anomaly = bool(detect_anomaly)
+        for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if limit is not None:
+                at_least(f"[Trainer] {name}", limit)
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
         self.history = History()
         self.stop_training = False
 
@@ -255,6 +267,7 @@ class Trainer:
                 if not math.isfinite(number):
                     raise self._non_finite(number, epoch, step, x, output)
                 value.backward()
+                self._clip(optimizer)
                 optimizer.step()
                 loss.add(number, _rows(x))
                 for metric in self.metrics:
@@ -269,6 +282,16 @@ class Trainer:
             raise ValueError("[Trainer] fit got no data; can the batches be gone through more than once?")
         optimizer.zero_grad()  # gradients are of no use any more, but take as much memory as the model
         return self._figures(loss), step
+
+    def _clip(self, optimizer: Optimizer) -> None:
+        """Bound the gradients of the parameters that the optimizer is about to change."""
+        if self.clip_norm is None and self.clip_value is None:
+            return
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        if self.clip_value is not None:
+            clip_grad_value_(params, self.clip_value)
+        if self.clip_norm is not None:
+            clip_grad_norm_(params, self.clip_norm)
 
     def _figures(self, loss: _Weighted) -> dict[str, float]:
         return {"loss": loss.mean(), **{metric.name: metric.compute() for metric in self.metrics}}

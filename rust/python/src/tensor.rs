@@ -185,6 +185,13 @@ impl PyTensor {
     fn detach(&self) -> Self {
         Self::new(self.tensor.detach())
     }
+    /// A new leaf with the same values, in C order; shares memory until one of the two is written. What a parameter is made of.
+    fn _to_leaf(&self, py: Python<'_>, requires_grad: bool) -> PyResult<Self> {
+        run(py, self.tensor.numel(), || {
+            self.tensor.to_leaf(requires_grad)
+        })
+        .map(Self::new)
+    }
     /// Makes the result of an operation keep its gradient in `grad`, as leaves do.
     fn retain_grad(&self, py: Python<'_>) -> PyResult<()> {
         run(py, 0, || self.tensor.retain_grad())

@@ -42,7 +42,20 @@ from .arrange import one_hot, pad, unfold
 from .common import Activation as Activation
 from .common import Pair as Pair
 from .common import Reduction as Reduction
-from .layers import adaptive_avg_pool2d, avg_pool2d, batch_norm, conv2d, dropout, flatten, linear, max_pool2d
+from .distances import cosine_similarity, normalize, pairwise_distance
+from .images import fold, interpolate, pixel_shuffle, pixel_unshuffle
+from .layers import (
+    adaptive_avg_pool2d,
+    avg_pool2d,
+    batch_norm,
+    conv2d,
+    dropout,
+    dropout1d,
+    dropout2d,
+    flatten,
+    linear,
+    max_pool2d,
+)
 from .losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -55,11 +68,15 @@ from .losses import (
     smooth_l1_loss,
 )
 from .norms import group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
+from .pooling import adaptive_max_pool1d, adaptive_max_pool2d, lp_pool1d, lp_pool2d
 from .sequences import adaptive_avg_pool1d, avg_pool1d, conv1d, embedding, max_pool1d
+from .transposed import conv_transpose1d, conv_transpose2d
 
 __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
@@ -68,11 +85,17 @@ __all__ = [
     "celu",
     "conv1d",
     "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "cosine_similarity",
     "cross_entropy",
     "dropout",
+    "dropout1d",
+    "dropout2d",
     "elu",
     "embedding",
     "flatten",
+    "fold",
     "gelu",
     "glu",
     "group_norm",
@@ -82,6 +105,7 @@ __all__ = [
     "hardtanh",
     "huber_loss",
     "instance_norm",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -90,13 +114,19 @@ __all__ = [
     "local_response_norm",
     "log_softmax",
     "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
     "max_pool1d",
     "max_pool2d",
     "mish",
     "mse_loss",
     "nll_loss",
+    "normalize",
     "one_hot",
     "pad",
+    "pairwise_distance",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "prelu",
     "relu",
     "relu6",

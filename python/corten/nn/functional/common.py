@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ... import _core
 from ..._core import Tensor
 
 Reduction = Literal["mean", "sum", "none"]
@@ -33,3 +34,10 @@ def pick_axis(op: str, dim: int | None, axis: int | None, default: int) -> int:
     if dim is not None and axis is not None:
         raise TypeError(f"[{op}] takes dim or axis, not both")
     return dim if dim is not None else axis if axis is not None else default
+
+
+def as_image(op: str, input: Tensor) -> Tensor:
+    """(N, C, L) as (N, C, 1, L), (C, L) as (C, 1, L)."""
+    if input.ndim not in (2, 3):
+        raise ValueError(f"[{op}] input must be (N, C, L) or (C, L), got {input.shape}")
+    return _core.expand_dims(input, -2)

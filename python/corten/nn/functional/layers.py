@@ -14,6 +14,8 @@ __all__ = [
     "batch_norm",
     "conv2d",
     "dropout",
+    "dropout1d",
+    "dropout2d",
     "flatten",
     "linear",
     "max_pool2d",
@@ -210,6 +212,56 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     [0.0, 2.0]
     """
     return _core.dropout(input, p, training)
+
+
+def _drop_channels(op: str, input: Tensor, p: float, training: bool, ndims: tuple[int, int], axes: str) -> Tensor:
+    if input.ndim not in ndims:
+        raise ValueError(f"[{op}] input must be {axes}, got {input.shape}")
+    lead = 2 if input.ndim == ndims[1] else 1
+    channels = _core.ones((*input.shape[:lead], *(1,) * (input.ndim - lead)), input.dtype, device=input.device)
+    mask = _core.dropout(channels, p, training)
+    return input * mask if training and p > 0 else input
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """In training, set each channel to zero with probability p and divide the others by 1 - p.
+
+    Neighbouring pixels are alike, so that dropping single ones would take away little.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        p: probability of a zero, from 0 to 1.
+        training: False returns the input.
+
+    Raises:
+        ValueError: p is not in [0, 1].
+
+    J. Tompson et al., "Efficient Object Localization Using Convolutional Networks", CVPR 2015, arXiv:1411.4280.
+
+    >>> import corten as ct
+    >>> y = ct.nn.functional.dropout2d(ct.ones((1, 100, 2, 2)))
+    >>> sorted(set(y.sum((2, 3)).flatten().tolist()))
+    [0.0, 8.0]
+    """
+    return _drop_channels("dropout2d", input, p, training, (3, 4), "(N, C, H, W) or (C, H, W)")
+
+
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """In training, set each channel of a sequence to zero with probability p and divide the others by 1 - p.
+
+    Args:
+        input: (N, C, L) or (C, L).
+        p: probability of a zero, from 0 to 1.
+        training: False returns the input.
+
+    Raises:
+        ValueError: p is not in [0, 1].
+
+    >>> import corten as ct
+    >>> ct.nn.functional.dropout1d(ct.ones((3, 4)), training=False).sum().item()
+    12.0
+    """
+    return _drop_channels("dropout1d", input, p, training, (2, 3), "(N, C, L) or (C, L)")
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:

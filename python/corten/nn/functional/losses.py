@@ -81,19 +81,47 @@ def nll_loss(
     return _core.nll_loss(input, target, weight, ignore_index, reduction)
 
 
-def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    reduction: Reduction = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
     """`-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))`, computed from the logits without overflow.
 
     Args:
         input: logits (*).
         target: probabilities (*), from 0 to 1.
+        weight: what each element counts, broadcast, or None; a constant.
         reduction: "mean" over the elements, "sum" or "none".
+        pos_weight: what the first term counts, broadcast (usually one number per class), or None; a constant.
 
     >>> import corten as ct
     >>> round(ct.nn.functional.binary_cross_entropy_with_logits(ct.zeros((2,)), ct.ones((2,))).item(), 4)
     0.6931
     """
-    return _core.binary_cross_entropy_with_logits(input, target, reduction)
+    if weight is None and pos_weight is None:
+        return _core.binary_cross_entropy_with_logits(input, target, reduction)
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(
+            f"[binary_cross_entropy_with_logits] reduction must be 'mean', 'sum' or 'none', got {reduction!r}"
+        )
+    loss = _core.binary_cross_entropy_with_logits(input, target, "none")
+    for name, factor in (("weight", weight), ("pos_weight", pos_weight)):
+        if factor is not None and _core.broadcast_arrays(factor, loss)[0].shape != loss.shape:
+            raise ValueError(
+                f"[binary_cross_entropy_with_logits] {name} of shape {factor.shape} does not broadcast to {loss.shape}"
+            )
+    if pos_weight is not None:
+        # The first term is t softplus(-x): its surplus over a weight of 1 is added.
+        loss = loss + (pos_weight.detach() - 1) * target * _core.softplus(-input)
+    if weight is not None:
+        loss = loss * weight.detach()
+    if reduction == "none":
+        return loss
+    return _core.mean(loss) if reduction == "mean" else _core.sum(loss)
 
 
 def mse_loss(input: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:

@@ -6,16 +6,9 @@ from typing import Literal
 
 from ... import _core
 from ..._core import Tensor
-from .common import Activation, check_dtype
+from .common import Activation, as_image, check_dtype
 
 __all__ = ["adaptive_avg_pool1d", "avg_pool1d", "conv1d", "embedding", "max_pool1d"]
-
-
-def _as_image(op: str, input: Tensor) -> Tensor:
-    """(N, C, L) as (N, C, 1, L), (C, L) as (C, 1, L)."""
-    if input.ndim not in (2, 3):
-        raise ValueError(f"[{op}] input must be (N, C, L) or (C, L), got {input.shape}")
-    return _core.expand_dims(input, -2)
 
 
 def _check_number(op: str, name: str, value: int) -> None:
@@ -23,13 +16,38 @@ def _check_number(op: str, name: str, value: int) -> None:
         raise TypeError(f"[{op}] {name} must be an int, got {type(value).__name__}")
 
 
-def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+def _renormalize(input: Tensor, weight: Tensor, max_norm: float, norm_type: float) -> None:
+    """Shorten the rows that `input` names to a norm of at most `max_norm`, in place."""
+    if not max_norm > 0:
+        raise ValueError(f"[embedding] max_norm must be positive, got {max_norm}")
+    if not weight.is_leaf:
+        raise ValueError("[embedding] max_norm writes to the table, which must be a leaf")
+    numbers = _core.flatten(input.detach()).astype("int64")
+    rows = _core.unique_values(_core.where(_core.less(numbers, 0), numbers + weight.shape[0], numbers))
+    table = weight.detach()
+    part = _core.take(table, rows, 0)
+    del table  # so that the write below finds the memory unshared
+    norms = _core.norm(part, norm_type, 1, True)
+    if _core.any(_core.greater(norms, max_norm)).item():
+        shorter = _core.where(_core.greater(norms, max_norm), max_norm / (norms + 1e-7), 1.0)
+        weight[rows] = part * shorter
+
+
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+) -> Tensor:
     """Rows of a table: `y[..., :] = weight[input[...]]`. A row's gradient is the sum over all places that chose it.
 
     Args:
         input: row numbers (*), any integer dtype; negative ones count from the end.
         weight: the table (rows, features).
         padding_idx: a row that gets no gradient, or None.
+        max_norm: rows that are chosen and longer than this are first shortened to it, in the table itself; or None.
+        norm_type: which norm `max_norm` is about, see `corten.norm`.
 
     Returns:
         (*, features).
@@ -45,6 +63,8 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     """
     if weight.ndim != 2:
         raise ValueError(f"[embedding] weight must be (rows, features), got {weight.shape}")
+    if max_norm is not None:
+        _renormalize(input, weight, max_norm, norm_type)
     y = _core.take_rows(weight, input)
     if padding_idx is None:
         return y
@@ -101,7 +121,7 @@ def conv1d(
     if not isinstance(padding, str):
         _check_number("conv1d", "padding", padding)
     y = _core.conv2d(
-        _as_image("conv1d", input),
+        as_image("conv1d", input),
         _core.expand_dims(weight, -2),
         bias,
         (1, stride),
@@ -139,7 +159,7 @@ def max_pool1d(
     [[3.0, 2.0]]
     """
     step = None if stride is None else (1, stride)
-    image = _as_image("max_pool1d", input)
+    image = as_image("max_pool1d", input)
     return _core.squeeze(_core.max_pool2d(image, (1, kernel_size), step, (0, padding), (1, dilation), ceil_mode), -2)
 
 
@@ -169,7 +189,7 @@ def avg_pool1d(
     [[2.0, 1.0]]
     """
     step = None if stride is None else (1, stride)
-    image = _as_image("avg_pool1d", input)
+    image = as_image("avg_pool1d", input)
     return _core.squeeze(
         _core.avg_pool2d(image, (1, kernel_size), step, (0, padding), ceil_mode, count_include_pad), -2
     )
@@ -191,4 +211,4 @@ def adaptive_avg_pool1d(input: Tensor, output_size: int) -> Tensor:
     >>> ct.nn.functional.adaptive_avg_pool1d(ct.tensor([[1.0, 3.0, 2.0]]), 1).tolist()
     [[2.0]]
     """
-    return _core.squeeze(_core.adaptive_avg_pool2d(_as_image("adaptive_avg_pool1d", input), (1, output_size)), -2)
+    return _core.squeeze(_core.adaptive_avg_pool2d(as_image("adaptive_avg_pool1d", input), (1, output_size)), -2)

@@ -272,12 +272,7 @@ impl PyTensor {
     }
     /// torch's name of `expand_dims`: a new axis of size 1, a view.
     #[pyo3(signature = (axis = None, *, dim = None))]
-    fn unsqueeze(
-        &self,
-        py: Python<'_>,
-        axis: Option<isize>,
-        dim: Option<isize>,
-    ) -> PyResult<Self> {
+    fn unsqueeze(&self, py: Python<'_>, axis: Option<isize>, dim: Option<isize>) -> PyResult<Self> {
         self.expand_dims(py, axis, dim)
     }
     /// The elements repeated along axes of size 1 to fill a larger shape, a view. See `corten.broadcast_to`.
