@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 import corten as ct
 from harness import VIEWS
 
-DTYPES = ("float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 #: Shapes that broadcast with one another, so that any mixture of them is a valid index.
 SHAPES = ((3,), (1,), (2, 3), (2, 1), ())
 

@@ -85,6 +85,16 @@ def test_mixed_dtypes() -> None:
     assert (a.grad.dtype, b.grad.dtype) == (ct.float32, ct.float64)
 
 
+def test_sixteen_bits() -> None:
+    """Squares beyond 65504 and sums of thousands of numbers."""
+    p = ct.zeros(5000, dtype="float16", requires_grad=True)
+    p.grad = ct.full((5000,), 500.0, dtype="float16")
+    total = utils.clip_grad_norm_([p], 100.0)
+    np.testing.assert_allclose(total.item(), 500 * math.sqrt(5000), rtol=1e-6)
+    assert p.grad.dtype.name == "float16"
+    np.testing.assert_allclose(p.grad.numpy(), 100 / math.sqrt(5000), rtol=2**-11)
+
+
 def test_thread_counts_change_no_bit() -> None:
     grads = [rng.standard_normal(s).astype(np.float32) for s in [(300, 400), (70_001,), (5,)]]
 

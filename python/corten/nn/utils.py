@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from ..checks import at_least
-from ..functions import Tensor, clip, concat, no_grad, norm, stack, tensor
+from ..functions import Tensor, clip, concat, float32, no_grad, norm, stack, tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "vector_to_parameters"]
 
@@ -29,7 +29,7 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_n
         error_if_nonfinite: raise if the norm is NaN or infinite.
 
     Returns:
-        a tensor of one element, in the dtype and on the device of the first tensor.
+        a tensor of one element, in the dtype (float32 for 16-bit ones) and on the device of the first tensor.
 
     Raises:
         RuntimeError: the norm is not finite, if this is asked for.
@@ -44,9 +44,11 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_n
     given = list(tensors)
     if not given:
         return tensor(0.0)
-    first = given[0]
-    norms = [norm(t, norm_type).astype(first.dtype).to(first.device) for t in given if t.size]
-    total = norm(stack(norms), norm_type) if norms else tensor(0.0, dtype=first.dtype, device=first.device)
+    # In 16 bits a sum of squares would soon be infinite.
+    dtype, device = given[0].dtype if given[0].dtype.itemsize > 2 else float32, given[0].device
+    wide = [t if t.dtype.itemsize > 2 else t.astype(float32) for t in given if t.size]
+    norms = [norm(t, norm_type).astype(dtype).to(device) for t in wide]
+    total = norm(stack(norms), norm_type) if norms else tensor(0.0, dtype=dtype, device=device)
     if error_if_nonfinite and not math.isfinite(float(total.item())):
         raise RuntimeError(
             f"[get_total_norm] the norm of the gradients is {total.item()}, so they cannot be scaled; "

@@ -161,6 +161,19 @@ impl<B: Backend> Elements for Halves<B> {
         let y = self.0.scatter_add_rows(rows, &*self.wide(g)?, idx)?;
         self.narrow(y, g.dtype())
     }
+    fn gather(&self, x: &Value, outer: usize, at: &Value) -> Result<Value> {
+        self.0.gather(x, outer, at)
+    }
+    fn put(
+        &self,
+        values: &Value,
+        dst: &mut Storage,
+        to: &Layout,
+        outer: usize,
+        at: &Value,
+    ) -> Result<()> {
+        self.0.put(values, dst, to, outer, at)
+    }
     fn scan(&self, op: Scan, x: &Value) -> Result<Value> {
         self.narrow(self.0.scan(op, &*self.wide(x)?)?, x.dtype())
     }

@@ -511,6 +511,7 @@ pub fn col2im(
 ) -> Result<Tensor> {
     const OP: &str = "col2im";
     crate::ops::common::check_float(OP, "x", x)?;
+    crate::ops::common::rounded_once!(x => col2im(x, output_size, kernel_size, dilation, padding, stride));
     if [kernel_size, dilation, stride].as_flattened().contains(&0) {
         return Err(Error::value(
             OP,

@@ -1,6 +1,6 @@
 //! 2-D transposed convolution: the gradient of a convolution with respect to its input, as an operation of its own.
 
-use super::common::check_same_kind;
+use super::common::{check_same_kind, rounded_once};
 use super::conv::transposed;
 use super::window::{check_positive, check_sane};
 use super::{add, expand_dims, reshape_to, squeeze};
@@ -32,6 +32,10 @@ pub fn conv_transpose2d(
     dilation: [usize; 2],
 ) -> Result<Tensor> {
     const OP: &str = "conv_transpose2d";
+    if let Some(bias) = bias {
+        rounded_once!(x, weight, bias => conv_transpose2d(
+            x, weight, Some(bias), stride, padding, output_padding, groups, dilation));
+    }
     if x.ndim() == 3 {
         let x = expand_dims(x, 0)?;
         let y = conv_transpose2d(
