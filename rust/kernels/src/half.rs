@@ -4,7 +4,7 @@
 //! Kernels that only move elements move the 16 bits.
 use crate::element::{Number, Strided};
 use crate::elementwise::drive::map1;
-use crate::simd::{Isa, autovec, isa};
+use crate::simd::{Isa, isa};
 
 /// IEEE half precision: 1 sign, 5 exponent and 10 fraction bits; from 6e-8 to 65504.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,7 +125,7 @@ impl Half for F16 {
         unsafe {
             match isa {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 | Isa::Avx512 => f16c::widen(x, out, n),
+                Isa::Avx2 | Isa::Avx512 => avx2::widen_f16(x, out, n),
                 _ => (0..n).for_each(|i| out.add(i).write((*x.add(i)).to_f32())),
             }
         }
@@ -136,7 +136,7 @@ impl Half for F16 {
         unsafe {
             match isa {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 | Isa::Avx512 => f16c::narrow(x, out, n),
+                Isa::Avx2 | Isa::Avx512 => avx2::narrow_f16(x, out, n),
                 _ => (0..n).for_each(|i| out.add(i).write(Self::from_f32(*x.add(i)))),
             }
         }
@@ -162,41 +162,44 @@ impl Half for BF16 {
         let bits = x.to_bits();
         // Half of the last bit, a little less where that bit is 0 (ties to even); a carry moves on into the exponent.
         let near = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-        // Without a branch, so that the loops below become vectors.
         let nan = bits | 0x0040_0000;
         let bits = if x.is_nan() { nan } else { near };
         BF16((bits >> 16) as u16)
     }
     #[inline]
     unsafe fn widen_block(isa: Isa, x: *const Self, out: *mut f32, n: usize) {
-        autovec(isa, || {
-            for i in 0..n {
-                // SAFETY: the caller's promise.
-                unsafe { out.add(i).write((*x.add(i)).to_f32()) };
+        // SAFETY: as for F16.
+        unsafe {
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 | Isa::Avx512 => avx2::widen_bf16(x, out, n),
+                _ => (0..n).for_each(|i| out.add(i).write((*x.add(i)).to_f32())),
             }
-        });
+        }
     }
     #[inline]
     unsafe fn narrow_block(isa: Isa, x: *const f32, out: *mut Self, n: usize) {
-        autovec(isa, || {
-            for i in 0..n {
-                // SAFETY: the caller's promise.
-                unsafe { out.add(i).write(Self::from_f32(*x.add(i))) };
+        // SAFETY: as for F16.
+        unsafe {
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 | Isa::Avx512 => avx2::narrow_bf16(x, out, n),
+                _ => (0..n).for_each(|i| out.add(i).write(Self::from_f32(*x.add(i)))),
             }
-        });
+        }
     }
 }
 
-/// The processor's own conversion, eight at a time.
+/// Eight at a time: float16 by the processor's own conversion, bfloat16 by shifts.
 #[cfg(target_arch = "x86_64")]
-mod f16c {
-    use super::{F16, Half};
+mod avx2 {
+    use super::{BF16, F16, Half};
     use core::arch::x86_64::*;
 
     /// # Safety
     /// The CPU has AVX2 and F16C; n elements at each pointer.
     #[target_feature(enable = "avx2,f16c")]
-    pub(super) unsafe fn widen(x: *const F16, out: *mut f32, n: usize) {
+    pub(super) unsafe fn widen_f16(x: *const F16, out: *mut f32, n: usize) {
         let whole = n / 8 * 8;
         // SAFETY: the caller's promise: every index is below n.
         unsafe {
@@ -210,9 +213,9 @@ mod f16c {
         }
     }
     /// # Safety
-    /// As for [`widen`].
+    /// As for [`widen_f16`].
     #[target_feature(enable = "avx2,f16c")]
-    pub(super) unsafe fn narrow(x: *const f32, out: *mut F16, n: usize) {
+    pub(super) unsafe fn narrow_f16(x: *const f32, out: *mut F16, n: usize) {
         let whole = n / 8 * 8;
         // SAFETY: as above.
         unsafe {
@@ -223,6 +226,50 @@ mod f16c {
             }
             for i in whole..n {
                 out.add(i).write(F16::from_f32(*x.add(i)));
+            }
+        }
+    }
+    /// # Safety
+    /// The CPU has AVX2; n elements at each pointer.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn widen_bf16(x: *const BF16, out: *mut f32, n: usize) {
+        let whole = n / 8 * 8;
+        // SAFETY: as above.
+        unsafe {
+            for i in (0..whole).step_by(8) {
+                let v = _mm256_cvtepu16_epi32(_mm_loadu_si128(x.add(i).cast()));
+                _mm256_storeu_si256(out.add(i).cast(), _mm256_slli_epi32::<16>(v));
+            }
+            for i in whole..n {
+                out.add(i).write((*x.add(i)).to_f32());
+            }
+        }
+    }
+    /// # Safety
+    /// As for [`widen_bf16`].
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn narrow_bf16(x: *const f32, out: *mut BF16, n: usize) {
+        let whole = n / 8 * 8;
+        // SAFETY: as above.
+        unsafe {
+            for i in (0..whole).step_by(8) {
+                let v = _mm256_loadu_ps(x.add(i));
+                let bits = _mm256_castps_si256(v);
+                // As `BF16::from_f32`: half of the last bit, a little less where that is 0; a NaN becomes quiet instead.
+                let last = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let near =
+                    _mm256_add_epi32(bits, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)));
+                let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+                let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+                let high = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(near, quiet, nan));
+                let (a, b) = (
+                    _mm256_castsi256_si128(high),
+                    _mm256_extracti128_si256::<1>(high),
+                );
+                _mm_storeu_si128(out.add(i).cast(), _mm_packus_epi32(a, b));
+            }
+            for i in whole..n {
+                out.add(i).write(BF16::from_f32(*x.add(i)));
             }
         }
     }
