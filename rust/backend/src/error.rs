@@ -77,6 +77,39 @@ constructors! {
     internal => Internal;
 }
 
+/// The operation of an [`Error::Memory`] whose place does not know whom it works for; see [`Error::within`].
+pub(crate) const SOMEWHERE: &str = "alloc";
+
+impl Error {
+    /// No memory for `what`, of so many bytes (`None`: more than can be counted).
+    #[cold]
+    pub fn no_memory(op: &'static str, what: &str, bytes: Option<usize>) -> Self {
+        let size = match bytes {
+            None => "more bytes than can be addressed".to_owned(),
+            Some(n) if n < 1 << 10 => format!("{n} bytes"),
+            Some(n) => {
+                let level = (n.ilog2() / 10).min(4) as usize;
+                let unit = ["KiB", "MiB", "GiB", "TiB"][level - 1];
+                format!(
+                    "{:.1} {unit} ({n} bytes)",
+                    n as f64 / (1u64 << (10 * level)) as f64
+                )
+            }
+        };
+        Self::memory(op, format!("no memory for {what}: {size}"))
+    }
+    /// The same, and a refusal of memory that does not name its operation is said to be `op`'s.
+    #[must_use]
+    pub fn within(mut self, op: &'static str) -> Self {
+        if let Self::Memory(m) = &mut self
+            && m.op == SOMEWHERE
+        {
+            m.op = op;
+        }
+        self
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

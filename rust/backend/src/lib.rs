@@ -4,13 +4,14 @@
 //! every test of the operations above.
 //!
 //! The layers, each of which uses only those below it: [`backend`] (kernels behind one trait) → [`value`] → [`storage`],
-//! [`layout`], [`shape`], [`dtype`], [`device`] → [`error`].
+//! [`layout`], [`list`], [`shape`], [`dtype`], [`device`] → [`error`].
 
 pub mod backend;
 pub mod device;
 pub mod dtype;
 pub mod error;
 pub mod layout;
+pub mod list;
 pub mod shape;
 pub mod storage;
 pub mod value;

@@ -10,7 +10,8 @@ use corten_kernels::alloc;
 
 use crate::device::Device;
 use crate::dtype::{DType, Element};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SOMEWHERE};
+use crate::shape::{numel, show};
 
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 static COPIES: AtomicU64 = AtomicU64::new(0);
@@ -54,15 +55,17 @@ unsafe impl Sync for Storage {}
 impl Storage {
     /// A block whose contents are unspecified (any bytes).
     pub fn uninit(dtype: DType, len: usize, device: Device) -> Result<Self> {
+        Self::shaped(dtype, &[len], device)
+    }
+    /// [`Storage::uninit`] for the elements of `shape`, which an error then shows.
+    pub fn shaped(dtype: DType, shape: &[usize], device: Device) -> Result<Self> {
+        let len = numel(shape);
         let data = len
             .checked_mul(dtype.size())
             .filter(|&b| b <= isize::MAX as usize)
             .and_then(alloc::alloc);
         let Some(data) = data else {
-            return Err(Error::memory(
-                "alloc",
-                format!("no memory for {len} elements of {dtype}"),
-            ));
+            return Err(no_tensor(dtype, shape));
         };
         Ok(Self {
             data,
@@ -233,6 +236,16 @@ impl fmt::Debug for Storage {
             self.len, self.dtype, self.device, self.generation
         )
     }
+}
+
+/// No memory for a tensor.
+#[cold]
+pub(crate) fn no_tensor(dtype: DType, shape: &[usize]) -> Error {
+    let bytes = shape
+        .iter()
+        .try_fold(dtype.size(), |n, &d| n.checked_mul(d));
+    let text = format!("a {dtype} tensor of shape {}", show(shape));
+    Error::no_memory(SOMEWHERE, &text, bytes)
 }
 
 /// Write access: in place when nobody shares the storage, otherwise (or when it is foreign) `s` is first replaced by a private

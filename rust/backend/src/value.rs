@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::dtype::{DType, Element};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::list::try_vec;
 use crate::shape::Shape;
-use crate::storage::Storage;
+use crate::storage::{Storage, no_tensor};
 
 /// Raw data without a graph: what backends take and return. A snapshot: nothing ever changes what it shows.
 #[derive(Clone, Debug)]
@@ -78,13 +79,18 @@ impl Value {
     ///
     /// # Panics
     /// When `T` is not the dtype: a bug of the caller.
-    pub fn to_vec<T: Element>(&self) -> Vec<T> {
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        let refused = |e: Error| match e {
+            Error::Memory(_) => no_tensor(self.dtype(), self.shape()),
+            e => e,
+        };
+        let mut out = try_vec(self.numel()).map_err(refused)?;
         if let Some(s) = self.dense() {
-            return s.to_vec();
+            out.extend_from_slice(s);
+            return Ok(out);
         }
         let data = self.storage.slice::<T>();
         let (shape, strides) = (self.layout.shape(), self.layout.strides());
-        let mut out = Vec::with_capacity(self.numel());
         let mut index = Shape::filled(0, shape.len());
         let mut at = self.layout.offset() as isize;
         for _ in 0..self.numel() {
@@ -99,6 +105,6 @@ impl Value {
                 index[d] = 0;
             }
         }
-        out
+        Ok(out)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The layers, each of which uses only those below it:
 //! [`ops`] (check, forward, gradient of every operation) → [`autograd`] (graph, engine) → [`tensor`] → what `corten-backend`
-//! gives: [`backend`] (kernels behind one trait), [`value`], [`storage`], [`layout`], [`shape`], [`dtype`], [`device`], [`error`].
+//! gives: [`backend`] (kernels behind one trait), [`value`], [`storage`], [`layout`], [`list`], [`shape`], [`dtype`], [`device`], [`error`].
 
 pub mod autograd;
 pub mod ops;
@@ -12,7 +12,7 @@ pub mod tensor;
 mod testing;
 
 pub use corten_backend::{
-    backend, device, dtype, error, layout, shape, storage, value, with_element, with_real,
+    backend, device, dtype, error, layout, list, shape, storage, value, with_element, with_real,
 };
 
 pub use autograd::{Backward, Ctx, Saved};

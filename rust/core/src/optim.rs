@@ -371,7 +371,7 @@ mod tests {
             assert_eq!(p[0].storage().as_ptr(), before);
             let snapshot = p[0].value();
             sgd_step(&p, &g, None, &h).unwrap();
-            assert_eq!(snapshot.to_vec::<f64>(), [0.0]);
+            assert_eq!(snapshot.to_vec::<f64>().unwrap(), [0.0]);
             close(&p[0], &[-1.0]);
             assert!(storage::copies() > 0);
         }

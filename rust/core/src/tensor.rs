@@ -4,6 +4,8 @@ use core::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
+use corten_kernels::parallel::Uninterrupted;
+
 use crate::autograd::cut::Cut;
 use crate::autograd::node::{Edge, GradCell, HookFn};
 use crate::autograd::{engine, mode};
@@ -12,6 +14,7 @@ use crate::device::Device;
 use crate::dtype::{DType, Element, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::list::try_collect;
 use crate::shape::{Shape, checked_numel, show};
 use crate::storage::{Storage, make_mut};
 use crate::value::Value;
@@ -45,6 +48,8 @@ struct Inner {
 pub struct WriteGuard<'a> {
     storage: RwLockWriteGuard<'a, Arc<Storage>>,
     layout: &'a Layout,
+    /// Half a write must not remain; and a signal handler needs the interpreter, whose holder may wait for this lock.
+    _uninterrupted: Uninterrupted,
 }
 
 impl WriteGuard<'_> {
@@ -220,15 +225,15 @@ impl Tensor {
                 format!("a {} tensor is not {}", self.dtype(), T::DTYPE),
             ));
         }
-        Ok(self.value().to_vec())
+        self.value().to_vec()
     }
     /// All elements in C order as scalars.
-    pub fn to_scalars(&self) -> Vec<Scalar> {
+    pub fn to_scalars(&self) -> Result<Vec<Scalar>> {
         let v = self.value();
         let bool = self.dtype() == DType::Bool;
-        with_element!(self.dtype(), T => v.to_vec::<T>().into_iter().map(|x| {
+        with_element!(self.dtype(), T => try_collect(v.to_vec::<T>()?.into_iter().map(|x| {
             if bool { Scalar::Bool(x.to_scalar().to_bool()) } else { x.to_scalar() }
-        }).collect())
+        })))
     }
     /// The only element; fails unless there is exactly one.
     pub fn item(&self) -> Result<Scalar> {
@@ -260,6 +265,7 @@ impl Tensor {
         Ok(WriteGuard {
             storage: guard.unwrap_or_else(PoisonError::into_inner),
             layout: &self.0.layout,
+            _uninterrupted: Uninterrupted::enter(),
         })
     }
     /// Overwrites this leaf with `src` (same shape; cast to this dtype). Graphs and views that share the old contents keep them.

@@ -28,7 +28,11 @@ pub(crate) fn irregular(shape: &[usize], salt: usize, device: Device) -> Tensor 
 }
 /// The numbers of any float tensor.
 pub(crate) fn numbers(x: &Tensor) -> Vec<f64> {
-    x.to_scalars().into_iter().map(|s| s.to_f64()).collect()
+    x.to_scalars()
+        .unwrap()
+        .into_iter()
+        .map(|s| s.to_f64())
+        .collect()
 }
 /// First and second order against differences, on C-ordered inputs and on permuted views of the same numbers.
 pub(crate) fn check(shapes: &[&[usize]], positive: bool, f: impl Fn(&[Tensor]) -> Result<Tensor>) {

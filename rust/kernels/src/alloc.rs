@@ -13,9 +13,14 @@
 
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
-use std::alloc::Layout;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Once, OnceLock};
+
+/// Built with `--cfg corten_exact` (`make asan`): every block is exactly as long as asked for, fresh from the system and returned at
+/// once, so that a tool that watches memory sees each byte read or written beyond its end or after its time.
+const EXACT: bool = cfg!(corten_exact);
 
 /// Alignment of every block: a cache line and an AVX-512 vector.
 pub const ALIGN: usize = 64;
@@ -216,16 +221,19 @@ pub fn alloc(bytes: usize) -> Option<NonNull<u8>> {
         return None;
     }
     let class = class_of(bytes);
-    let size = class_size(class);
+    let size = if EXACT { bytes } else { class_size(class) };
     if size > 1 << 30 && size > memory() {
         return None; // promised by an overcommitting system, it would only fail later, at a write
     }
-    let local = if class < LOCAL_CLASSES {
+    let local = if class < LOCAL_CLASSES && !EXACT {
         LOCAL.try_with(|l| l.pop(class)).ok().flatten()
     } else {
         None
     };
     let cached = local.or_else(|| {
+        if EXACT {
+            return None;
+        }
         GLOBAL.with(|g| {
             g.clock += 1;
             g.lists[class].used = g.clock;
@@ -238,9 +246,10 @@ pub fn alloc(bytes: usize) -> Option<NonNull<u8>> {
             p
         }
         None => {
-            let fresh = take(size).or_else(|| {
+            let fresh = || if reserve() { take(size) } else { None };
+            let fresh = fresh().or_else(|| {
                 trim();
-                take(size)
+                fresh()
             })?;
             TAKEN.fetch_add(1, Relaxed);
             fresh
@@ -253,6 +262,46 @@ pub fn alloc(bytes: usize) -> Option<NonNull<u8>> {
     Some(p)
 }
 
+/// What leaves a kernel (by unwinding, caught by [`catch`]) when the system refuses its workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// How many were asked for.
+    pub bytes: usize,
+}
+
+/// Runs a kernel; `Err` when there was no memory for its workspace, and its outputs are then unspecified.
+pub fn catch<R>(kernel: impl FnOnce() -> R) -> Result<R, OutOfMemory> {
+    // Unwind safety: kernels write to their outputs alone, which the caller then drops.
+    catch_unwind(AssertUnwindSafe(kernel)).map_err(|payload| match payload.downcast() {
+        Ok(refused) => *refused,
+        Err(panic) => resume_unwind(panic),
+    })
+}
+
+/// Leaves the kernel; see [`catch`]. Not a panic: no hook runs and nothing is printed.
+#[cold]
+pub(crate) fn refuse(bytes: usize) -> ! {
+    resume_unwind(Box::new(OutOfMemory { bytes }))
+}
+
+/// An empty vector with room for `n` elements. A vector that grows by itself ends the process when memory runs out; where a
+/// caller's sizes decide its length, this leaves the kernel instead, as workspaces do.
+pub(crate) fn vec<T>(n: usize) -> Vec<T> {
+    let mut v = Vec::new();
+    if v.try_reserve_exact(n).is_err() {
+        refuse(n.saturating_mul(size_of::<T>()));
+    }
+    v
+}
+
+/// [`Iterator::collect`] into a [`vec()`].
+pub(crate) fn collect<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let (least, most) = items.size_hint();
+    let mut v = vec(most.unwrap_or(least));
+    v.extend(items);
+    v
+}
+
 /// Gives a block back to the cache; any thread may.
 /// # Safety
 /// `p` came from [`alloc`] with the same `bytes` and is not used again.
@@ -261,8 +310,11 @@ pub unsafe fn free(p: NonNull<u8>, bytes: usize) {
         return;
     }
     let class = class_of(bytes);
-    let size = class_size(class);
+    let size = if EXACT { bytes } else { class_size(class) };
     IN_USE.fetch_sub(size, Relaxed);
+    if EXACT {
+        return give_back(p, size);
+    }
     let cached = CACHED.fetch_add(size, Relaxed) + size;
     let kept = class < LOCAL_CLASSES && LOCAL.try_with(|l| l.push(class, p)).unwrap_or(false);
     if !kept {
@@ -352,6 +404,103 @@ pub fn trim() {
     evict(0);
 }
 
+/// The allocator of everything else (graph nodes, lists), for programs that set it as their `#[global_allocator]`: the system's,
+/// but a refusal first gives the cached blocks and then a reserve back, and asks again. [`alloc`] takes nothing from the system
+/// while the reserve is missing: so a large block, which can be refused, meets the end of memory before a small one does, which
+/// Rust would not survive. Counts large blocks ([`heap_blocks`]).
+pub struct Heap;
+
+/// Room for small things when memory has run out.
+const RESERVE_BYTES: usize = 512 << 10;
+static RESERVE: AtomicPtr<u8> = AtomicPtr::new(null_mut());
+
+fn reserve_layout() -> Option<Layout> {
+    Layout::from_size_align(RESERVE_BYTES, ALIGN).ok()
+}
+
+/// Whether the reserve is there, or could be taken again.
+fn reserve() -> bool {
+    if !RESERVE.load(Relaxed).is_null() {
+        return true;
+    }
+    let Some(layout) = reserve_layout() else {
+        return false;
+    };
+    // SAFETY: the size is not 0.
+    let p = unsafe { System.alloc(layout) };
+    if p.is_null() {
+        return false;
+    }
+    let first = RESERVE.compare_exchange(null_mut(), p, AcqRel, Relaxed);
+    if first.is_err() {
+        // SAFETY: made above with this layout; another thread was faster.
+        unsafe { System.dealloc(p, layout) };
+    }
+    true
+}
+
+/// Gives the reserve back to the system.
+fn release_reserve() {
+    let p = RESERVE.swap(null_mut(), AcqRel);
+    if let (false, Some(layout)) = (p.is_null(), reserve_layout()) {
+        // SAFETY: made by `reserve` with this layout; the swap made it ours.
+        unsafe { System.dealloc(p, layout) };
+    }
+}
+
+/// From which size on a block of [`Heap`] counts as large.
+const LARGE: usize = 4096;
+static HEAP_BLOCKS: AtomicU64 = AtomicU64::new(0);
+
+/// How many blocks of 4 KiB or more were asked for through [`Heap`] (a steady training step asks for none).
+pub fn heap_blocks() -> u64 {
+    HEAP_BLOCKS.load(Relaxed)
+}
+
+/// Asks for `size` bytes, and once more after the cache was emptied.
+#[inline]
+fn ask(size: usize, from_system: impl Fn() -> *mut u8) -> *mut u8 {
+    if size >= LARGE {
+        HEAP_BLOCKS.fetch_add(1, Relaxed);
+    }
+    let p = from_system();
+    if !p.is_null() {
+        return p;
+    }
+    // Nothing in there allocates, and nobody allocates while holding the lock of the lists.
+    trim();
+    let p = from_system();
+    if !p.is_null() || size >= LARGE {
+        return p;
+    }
+    release_reserve();
+    from_system()
+}
+
+// SAFETY: all blocks are the system's, made and freed with the layouts that came.
+unsafe impl GlobalAlloc for Heap {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        ask(layout.size(), || unsafe { System.alloc(layout) })
+    }
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        ask(layout.size(), || unsafe { System.alloc_zeroed(layout) })
+    }
+    #[inline]
+    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise; a refused request leaves the old block as it is.
+        ask(size, || unsafe { System.realloc(p, layout, size) })
+    }
+    #[inline]
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(p, layout) }
+    }
+}
+
 /// Bytes handed out, bytes cached, and the number of times memory was taken from the system (a steady step adds none).
 pub fn stats() -> (usize, usize, u64) {
     (
@@ -363,7 +512,7 @@ pub fn stats() -> (usize, usize, u64) {
 
 #[cfg(unix)]
 fn take(size: usize) -> Option<NonNull<u8>> {
-    if size < HUGE {
+    if size < HUGE || EXACT {
         return take_small(size);
     }
     // Map 2 MiB more than needed and cut off what lies outside the aligned part.
@@ -407,20 +556,20 @@ fn take(size: usize) -> Option<NonNull<u8>> {
 fn take_small(size: usize) -> Option<NonNull<u8>> {
     let layout = Layout::from_size_align(size, ALIGN).ok()?;
     // SAFETY: size is at least 64.
-    NonNull::new(unsafe { std::alloc::alloc(layout) })
+    NonNull::new(unsafe { System.alloc(layout) })
 }
 
 /// Undoes [`take`].
 fn give_back(p: NonNull<u8>, size: usize) {
     #[cfg(unix)]
-    if size >= HUGE {
+    if size >= HUGE && !EXACT {
         // SAFETY: a whole block mapped by `take` that no list holds any more.
         unsafe { libc::munmap(p.as_ptr().cast(), size) };
         return;
     }
     if let Ok(layout) = Layout::from_size_align(size, ALIGN) {
         // SAFETY: from `take_small` with the same layout, in no list any more.
-        unsafe { std::alloc::dealloc(p.as_ptr(), layout) };
+        unsafe { System.dealloc(p.as_ptr(), layout) };
     }
 }
 
@@ -434,6 +583,28 @@ mod tests {
         assert!(memory() > 1 << 20 && memory() < 1 << 47);
         assert!(alloc(1 << 46).is_none());
         assert!(alloc(1 << 47).is_none());
+    }
+
+    #[test]
+    fn a_refused_workspace_leaves_the_kernel() {
+        let bytes = 1 << 60;
+        assert_eq!(
+            catch(|| vec::<u8>(bytes)).err(),
+            Some(OutOfMemory { bytes })
+        );
+        assert_eq!(catch(|| collect((0..3u8).rev())), Ok(vec![2, 1, 0]));
+        // From a worker, too, and the pool is none the worse for it.
+        use crate::parallel::{Cost, for_each, with_forced_threads};
+        with_forced_threads(3, || {
+            for _ in 0..3 {
+                let cost = Cost::default();
+                let refused = catch(|| {
+                    for_each(64, cost, &|t| drop(vec::<u8>(bytes * usize::from(t == 63))))
+                });
+                assert_eq!(refused, Err(OutOfMemory { bytes }));
+                assert_eq!(catch(|| for_each(64, cost, &|_| ())), Ok(()));
+            }
+        });
     }
 
     #[test]

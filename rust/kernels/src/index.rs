@@ -1,7 +1,8 @@
 //! Gather and scatter: whole rows, and whatever an index tensor picks out of a strided operand.
 use crate::element::{Number, Real, Strided};
+use crate::elementwise::fill;
 use crate::layout::{self, CHUNK, Dims, check_bounds, numel, offset_of};
-use crate::parallel::{Cost, SharedMut, for_each_chunk};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{autovec, isa};
 
 /// Row numbers as offsets; panics when one is outside.
@@ -43,7 +44,7 @@ pub fn gather_rows<T: Number>(cols: usize, x: &[T], idx: &[i64], out: &mut [T]) 
 /// When an index is out of range or `g` is not `(idx.len(), cols)`.
 pub fn scatter_add_rows<T: Real>(cols: usize, g: &[T], idx: &[i64], out: &mut [T]) {
     assert_eq!(g.len(), numel(&[idx.len(), cols]), "gradient length");
-    out.fill(T::ZERO);
+    fill(out, T::ZERO);
     if cols == 0 {
         return;
     }
@@ -69,6 +70,9 @@ pub fn scatter_add_rows<T: Real>(cols: usize, g: &[T], idx: &[i64], out: &mut [T
     for_each_chunk(len, piece, cost, &|range| {
         autovec(isa, || {
             for (r, &i) in idx.iter().enumerate() {
+                if r % 1024 == 0 && abandoned((1024 * cols.min(128)) as f64) {
+                    return;
+                }
                 let i = i as usize;
                 let (from, at, n) = if by_columns {
                     (r * cols + range.start, i * cols + range.start, range.len())

@@ -4,7 +4,7 @@
 //! number per row, the backward pass reads them once more and writes the gradient.
 use crate::element::Real;
 use crate::layout::numel;
-use crate::parallel::SharedMut;
+use crate::parallel::{SharedMut, abandoned};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
 use crate::softmax::{exp_sum, log_one, over_rows, row_max};
 use crate::sum::{CHUNK, Pairwise, add_first, each_vector, fold, load, store};
@@ -66,6 +66,9 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
                         let (max, log) = (S::splat(max), S::splat(log));
                         let mut total = Pairwise::new();
                         for (x, t) in x.chunks(CHUNK).zip(t.chunks(CHUNK)) {
+                            if abandoned(CHUNK as f64) {
+                                return;
+                            }
                             let mut acc = [S::zero(); 4];
                             each_vector!(S, x.len(), |i, n, k| {
                                 let d = S::sub(load::<S>(x.as_ptr().add(i), n), max);
@@ -168,6 +171,9 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
                         let t = &t[r * cols..(r + 1) * cols];
                         let mut weight = Pairwise::new();
                         for t in t.chunks(CHUNK) {
+                            if abandoned(CHUNK as f64) {
+                                return;
+                            }
                             let mut acc = [S::zero(); 4];
                             each_vector!(S, t.len(), |i, n, k| {
                                 acc[k] = S::add(acc[k], load::<S>(t.as_ptr().add(i), n));

@@ -6,7 +6,7 @@
 //! on the shape alone.
 use crate::element::{Number, Real};
 use crate::layout::numel;
-use crate::parallel::{Cost, SharedMut, for_each_chunk};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
 use crate::sum::{CHUNK, add_first, each_vector, fold, load, store};
 use core::ops::Range;
@@ -169,6 +169,9 @@ impl<T: Real> Kernel<T> for Stats<'_, T> {
         for k in channels {
             let mut all = Moments::NONE;
             for (images, part) in shape.chunks() {
+                if abandoned(CHUNK as f64) {
+                    return;
+                }
                 let count = images.len() * part.len();
                 // SAFETY: run by dispatch; every run is a slice of x.
                 let moments = unsafe {
@@ -214,6 +217,9 @@ unsafe fn column_moments<S: Simd>(
 ) -> [Moments; 16] {
     let mut all = [Moments::NONE; 16];
     for start in (0..shape.n).step_by(ROWS) {
+        if abandoned((ROWS * lanes) as f64) {
+            break;
+        }
         let rows = start..(start + ROWS).min(shape.n);
         let count = rows.len();
         // SAFETY: S is enabled; each vector lies inside its row.
@@ -447,6 +453,9 @@ impl<T: Real> Backward<'_, T> {
         for k in self.channels.clone() {
             let (mut sum, mut dot) = (0.0, 0.0);
             for (images, part) in shape.chunks() {
+                if abandoned(CHUNK as f64) {
+                    return;
+                }
                 // SAFETY: S is enabled; every run is a slice.
                 unsafe {
                     let mean = S::splat(self.a.mean[k]);
@@ -472,6 +481,9 @@ impl<T: Real> Backward<'_, T> {
                 continue;
             }
             for image in 0..shape.n {
+                if abandoned(shape.s as f64) {
+                    return;
+                }
                 let at = shape.at(image, k, 0);
                 // SAFETY: S is enabled; plane (image, k) of dx belongs to this tile alone.
                 unsafe {
@@ -512,6 +524,9 @@ impl<T: Real> Backward<'_, T> {
             unsafe {
                 let mean = load::<S>(self.a.mean[k..][..lanes].as_ptr(), lanes);
                 for start in (0..rows).step_by(ROWS) {
+                    if abandoned((ROWS * lanes) as f64) {
+                        return;
+                    }
                     let (mut sums, mut dots) = (S::zero(), S::zero());
                     for r in start..(start + ROWS).min(rows) {
                         let v = load::<S>(x[r * c + k..][..lanes].as_ptr(), lanes);
@@ -534,6 +549,9 @@ impl<T: Real> Backward<'_, T> {
                 if !self.dx.0.is_null() {
                     let [p, q, r] = [0, 1, 2].map(|i| S::load(coefficients[i].as_ptr()));
                     for row in 0..rows {
+                        if row % ROWS == 0 && abandoned((ROWS * lanes) as f64) {
+                            return;
+                        }
                         let at = row * c + k;
                         let mut g = S::mul(p, load::<S>(dy[at..][..lanes].as_ptr(), lanes));
                         if self.batch_stats {

@@ -29,9 +29,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use float_env::FloatEnv;
-pub(crate) use interrupt::abandoned;
-use interrupt::{Listening, is_interrupted, look_now, new_region};
-pub use interrupt::{poll_interrupt, set_interrupt_hook, take_interrupted};
+use interrupt::{Leading, new_region, wait_tick};
+pub use interrupt::{Uninterrupted, set_interrupt_hook, take_interrupted, tick};
+pub(crate) use interrupt::{abandoned, is_interrupted};
 
 /// Work of one region, from which it is decided whether other threads are worth waking.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +55,9 @@ const HOT: f64 = 10.0;
 const COLD: f64 = 100.0;
 /// A barrier region waits for sleepers only above this.
 const WAIT_FOR_SLEEPERS: f64 = 300.0;
+/// What a call costs beside its work, in microseconds.
+const OVERHEAD: f64 = 0.5;
+
 struct Settings {
     spin: Duration,
     cores: usize,
@@ -177,10 +180,12 @@ const AWAKE: u8 = 2;
 
 #[derive(Clone, Copy)]
 enum Body {
-    /// Tiles from the cursor. `first`: thread i begins with tile i, so that each one works (forced mode).
+    /// Tiles from the cursor, of about `micros` each. `first`: thread i begins with tile i, so that each one works
+    /// (forced mode).
     Tiles {
         f: *const (dyn Fn(usize) + Sync),
         tiles: usize,
+        micros: f64,
         first: bool,
     },
     /// Once per thread.
@@ -230,7 +235,12 @@ impl Shared {
     /// Runs this thread's share and keeps its panic.
     fn work(&self, body: Body, thread: usize, size: usize) {
         let result = catch_unwind(AssertUnwindSafe(|| match body {
-            Body::Tiles { f, tiles, first } => {
+            Body::Tiles {
+                f,
+                tiles,
+                micros,
+                first,
+            } => {
                 // SAFETY: the caller keeps the closure alive until everyone has left the region.
                 let f = unsafe { &*f };
                 if first && thread < tiles {
@@ -244,7 +254,7 @@ impl Shared {
                     }
                     mark(thread);
                     f(t);
-                    if look_now() {
+                    if tick(micros) {
                         self.cursor.0.store(tiles, Relaxed);
                     }
                 }
@@ -460,7 +470,15 @@ impl Pool {
         }
         shared.work(body, 0, size);
         shared.gate.0.fetch_and(!OPEN, AcqRel);
-        shared.wait(|| shared.gate.0.load(Acquire) & COUNT == 0);
+        // The last tiles may be long ones.
+        let mut looks = 0u32;
+        shared.wait(|| {
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(256) {
+                wait_tick();
+            }
+            shared.gate.0.load(Acquire) & COUNT == 0
+        });
         // SAFETY: closed and empty again.
         unsafe { *shared.body.get() = None };
         if shared.abort.0.load(Acquire) {
@@ -511,7 +529,7 @@ impl Drop for Lease {
 }
 
 /// Shares the body if that pays; `false`: the caller has to run it alone.
-fn shared(cost: Cost, tiles: usize, make: impl FnOnce(bool) -> Body, poll: bool) -> bool {
+fn shared(cost: Cost, tiles: usize, make: impl FnOnce(bool) -> Body) -> bool {
     let threads = num_threads();
     if threads == 1 || tiles <= 1 || IN_REGION.get() {
         return false;
@@ -547,7 +565,7 @@ fn shared(cost: Cost, tiles: usize, make: impl FnOnce(bool) -> Body, poll: bool)
     IN_REGION.set(true);
     let _inside = Inside;
     let _env = FloatEnv::enter();
-    let _listening = Listening::enter(poll, true);
+    let _leading = Leading::enter();
     pool.run(make(forced), micros, forced);
     true
 }
@@ -561,42 +579,45 @@ fn shared(cost: Cost, tiles: usize, make: impl FnOnce(bool) -> Body, poll: bool)
 /// # Panics
 /// With the payload of the first tile that panicked, after all threads have left.
 pub fn for_each(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync)) {
-    each(tiles, cost, f, true);
+    each(tiles, cost, f);
 }
 
 /// [`for_each`] that Ctrl-C does not cut short: for updates in place, which must not be left half done.
 pub fn for_each_atomic(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync)) {
-    each(tiles, cost, f, false);
+    let _uninterrupted = Uninterrupted::enter();
+    each(tiles, cost, f);
 }
 
-fn each(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync), poll: bool) {
+fn each(tiles: usize, cost: Cost, f: &(dyn Fn(usize) + Sync)) {
     // A call that is being abandoned does not begin its next part.
-    if tiles == 0 || (poll && is_interrupted()) {
+    if tiles == 0 || is_interrupted() {
         return;
     }
+    let micros = cost.micros() / tiles as f64;
     let make = |first| Body::Tiles {
         // SAFETY: only the lifetime changes; `run` returns after the last use.
         f: unsafe {
             core::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(f)
         },
         tiles,
+        micros,
         first,
     };
-    if shared(cost, tiles, make, poll) {
+    if shared(cost, tiles, make) {
         return;
     }
     let _env = FloatEnv::enter();
     if !IN_REGION.get() {
         mark(0);
     }
-    // Short work is not worth a look at the clock.
-    let poll = poll && cost.micros() > 1e3 && !IN_REGION.get();
-    let _listening = Listening::enter(poll, false);
+    // A call takes its time, however small its work.
+    let mut extra = OVERHEAD;
     for t in 0..tiles {
         f(t);
-        if look_now() {
+        if tick(micros + extra) {
             break;
         }
+        extra = 0.0;
     }
 }
 
@@ -660,6 +681,8 @@ impl Team<'_> {
 
 /// Runs `f` once on every thread of a team whose size is fixed at the start (1 when the work is too small).
 ///
+/// Ctrl-C does not cut it short.
+///
 /// # Panics
 /// With the payload of the first thread that panicked; the others are taken out of their barriers.
 pub fn region(cost: Cost, f: &(dyn Fn(&Team<'_>) + Sync)) {
@@ -672,7 +695,8 @@ pub fn region(cost: Cost, f: &(dyn Fn(&Team<'_>) + Sync)) {
             >(f)
         })
     };
-    if shared(cost, usize::MAX, make, false) {
+    let _uninterrupted = Uninterrupted::enter();
+    if shared(cost, usize::MAX, make) {
         return;
     }
     let _env = FloatEnv::enter();

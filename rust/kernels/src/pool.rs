@@ -3,9 +3,11 @@
 //! Max-pooling stores the number of the winning tap, a byte for all usual windows. 2x2 windows that tile the plane
 //! split even and odd columns in registers and write each gradient once; other windows run over their taps with a
 //! vector of outputs in registers.
+use crate::alloc::collect;
 use crate::element::Real;
+use crate::elementwise::fill;
 use crate::layout::numel;
-use crate::parallel::{Cost, SharedMut, for_each_chunk};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
 use core::ops::Range;
 
@@ -127,9 +129,9 @@ struct Columns {
 impl Columns {
     fn new(p: &Pool2d) -> Self {
         Columns {
-            taps: (0..p.ow).map(|j| p.taps(1, j)).collect(),
-            padded: (0..p.ow).map(|j| p.padded_taps(1, j)).collect(),
-            inside: (0..p.kernel[1]).map(|kw| p.inside(1, kw)).collect(),
+            taps: collect((0..p.ow).map(|j| p.taps(1, j))),
+            padded: collect((0..p.ow).map(|j| p.padded_taps(1, j))),
+            inside: collect((0..p.kernel[1]).map(|kw| p.inside(1, kw))),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Running sums and products along rows.
 use crate::element::{Number, Real};
 use crate::layout::CHUNK;
-use crate::parallel::{Cost, SharedMut, for_each_chunk};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 
 /// What is accumulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,16 @@ fn rows<T: Sync, U: Send>(n: usize, x: &[T], out: &mut [U], f: impl Fn(&[T], &mu
     });
 }
 
+/// Calls `f` on consecutive pieces of a row, until the call is abandoned (Ctrl-C).
+fn pieces<T, U>(x: &[T], y: &mut [U], mut f: impl FnMut(&[T], &mut [U])) {
+    for (x, y) in x.chunks(CHUNK).zip(y.chunks_mut(CHUNK)) {
+        f(x, y);
+        if abandoned(x.len() as f64) {
+            return;
+        }
+    }
+}
+
 /// Running sums or products along each row of `x (rows, n)`, dense; accumulated in f64 and rounded once per element.
 ///
 /// # Panics
@@ -40,13 +50,15 @@ pub fn scan<T: Real>(op: Scan, n: usize, x: &[T], out: &mut [T]) {
     rows(n, x, out, |x, y| {
         // -0, not 0: it leaves a first element of -0 as it is.
         let mut total = if op == Scan::Sum { -0.0 } else { 1.0 };
-        for (x, y) in x.iter().zip(y) {
-            match op {
-                Scan::Sum => total += x.to_f64(),
-                Scan::Prod => total *= x.to_f64(),
+        pieces(x, y, |x, y| {
+            for (x, y) in x.iter().zip(y) {
+                match op {
+                    Scan::Sum => total += x.to_f64(),
+                    Scan::Prod => total *= x.to_f64(),
+                }
+                *y = T::from_f64(total);
             }
-            *y = T::from_f64(total);
-        }
+        });
     });
 }
 
@@ -57,13 +69,15 @@ pub fn scan<T: Real>(op: Scan, n: usize, x: &[T], out: &mut [T]) {
 pub fn scan_int<T: Number>(op: Scan, n: usize, x: &[T], out: &mut [i64]) {
     rows(n, x, out, |x, y| {
         let mut total = i64::from(op == Scan::Prod);
-        for (x, y) in x.iter().zip(y) {
-            total = match op {
-                Scan::Sum => total.wrapping_add(x.to_i64()),
-                Scan::Prod => total.wrapping_mul(x.to_i64()),
-            };
-            *y = total;
-        }
+        pieces(x, y, |x, y| {
+            for (x, y) in x.iter().zip(y) {
+                total = match op {
+                    Scan::Sum => total.wrapping_add(x.to_i64()),
+                    Scan::Prod => total.wrapping_mul(x.to_i64()),
+                };
+                *y = total;
+            }
+        });
     });
 }
 

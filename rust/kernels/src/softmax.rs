@@ -4,7 +4,7 @@
 //! NaN.
 use crate::element::Real;
 use crate::layout::numel;
-use crate::parallel::{Cost, SharedMut, for_each_chunk};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{self, Kernel, Simd, dispatch_on, math};
 use crate::sum::{CHUNK, Pairwise, add_first, each_vector, fold, load, store};
 use core::ops::Range;
@@ -66,6 +66,9 @@ pub(crate) unsafe fn exp_sum<S: Simd>(x: &[S::T], shift: S::T, out: *mut S::T) -
         let shift = S::splat(shift);
         let mut total = Pairwise::new();
         for (c, x) in x.chunks(CHUNK).enumerate() {
+            if abandoned(10.0 * CHUNK as f64) {
+                break;
+            }
             let mut acc = [S::zero(); 4];
             each_vector!(S, x.len(), |i, n, k| {
                 let e = math::exp::<S>(S::sub(load::<S>(x.as_ptr().add(i), n), shift));
@@ -148,6 +151,9 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
             unsafe {
                 let mut total = Pairwise::new();
                 for (y, dy) in y.chunks(CHUNK).zip(dy.chunks(CHUNK)) {
+                    if abandoned(CHUNK as f64) {
+                        return;
+                    }
                     let mut acc = [S::zero(); 4];
                     each_vector!(S, y.len(), |i, n, k| {
                         let d = load::<S>(dy.as_ptr().add(i), n);

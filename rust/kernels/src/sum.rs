@@ -7,20 +7,37 @@ use crate::simd::{LANES16, Simd};
 /// Elements per accumulator run.
 pub(crate) const CHUNK: usize = 4096;
 
+/// Elements of a row between two looks for Ctrl-C; a multiple of 16.
+pub(crate) const LONG: usize = 64 << 10;
+
 /// Runs `$body` for every vector of a row of `$len`: `$i` is its first element, `$n` how many it has, `$k` which of
 /// the accumulator's vectors it belongs to. The body is a loop body, not a closure: closures that are not inlined
-/// lose the instruction set.
+/// lose the instruction set. An abandoned call (Ctrl-C) leaves out the rest.
 macro_rules! each_vector {
     ($S:ident, $len:expr, |$i:ident, $n:ident, $k:ident| $body:block) => {{
         let len: usize = $len;
         let vectors = $crate::simd::LANES16 / $S::LANES;
         let mut at = 0;
-        while at + $crate::simd::LANES16 <= len {
-            for $k in 0..vectors {
-                let ($i, $n) = (at + $k * $S::LANES, $S::LANES);
-                $body
+        loop {
+            let stop = if len - at <= $crate::sum::LONG {
+                len
+            } else {
+                at + $crate::sum::LONG
+            };
+            while at + $crate::simd::LANES16 <= stop {
+                for $k in 0..vectors {
+                    let ($i, $n) = (at + $k * $S::LANES, $S::LANES);
+                    $body
+                }
+                at += $crate::simd::LANES16;
             }
-            at += $crate::simd::LANES16;
+            if stop == len {
+                break;
+            }
+            if $crate::parallel::abandoned($crate::sum::LONG as f64) {
+                at = len;
+                break;
+            }
         }
         for $k in 0..vectors {
             let $i = at + $k * $S::LANES;

@@ -7,6 +7,7 @@ use std::any::Any;
 use std::ffi::CStr;
 use std::ptr::NonNull;
 
+use corten_core::list::try_collect;
 use corten_core::shape::show;
 use corten_core::{
     DType, Device, Element, Layout, Scalar, Shape, Storage, Strides, Tensor, with_element,
@@ -154,7 +155,7 @@ pub(crate) fn duplicate(t: &Tensor, shape: &[usize]) -> corten_core::Result<Tens
     let value = t.value();
     with_element!(t.dtype(), T => match value.dense::<T>() {
         Some(s) => Tensor::from_slice_on(s, shape, t.dtype(), t.device()),
-        None => Tensor::from_slice_on(&value.to_vec::<T>(), shape, t.dtype(), t.device()),
+        None => Tensor::from_slice_on(&value.to_vec::<T>()?, shape, t.dtype(), t.device()),
     })
 }
 
@@ -403,11 +404,10 @@ unsafe fn gather<T: Element>(
     let count = corten_core::shape::numel(shape);
     let mut out = Vec::new();
     if out.try_reserve_exact(count).is_err() {
-        return Err(PyMemoryError::new_err(format!(
-            "[tensor] no memory for {count} elements of {}: shape {}",
-            T::DTYPE,
-            show(shape)
-        )));
+        let what = format!("a {} tensor of shape {}", T::DTYPE, show(shape));
+        let bytes = count.checked_mul(size_of::<T>());
+        let refused = corten_core::Error::no_memory("tensor", &what, bytes);
+        return Err(PyMemoryError::new_err(refused.to_string()));
     }
     let mut index = vec![0; shape.len()];
     let mut at = data;
@@ -443,12 +443,13 @@ fn scalars(py: Python<'_>, data: &[Scalar], shape: &[usize], dtype: DType) -> Py
         )));
     }
     with_element!(dtype, T => {
-        let elements: Vec<T> = if dtype == DType::Bool {
-            data.iter().map(|s| T::from_scalar(Scalar::Bool(s.to_bool()))).collect()
+        let elements = if dtype == DType::Bool {
+            try_collect(data.iter().map(|s| T::from_scalar(Scalar::Bool(s.to_bool()))))
         } else {
-            data.iter().map(|&s| T::from_scalar(s)).collect()
+            try_collect(data.iter().map(|&s| T::from_scalar(s)))
         };
-        Tensor::from_slice_on(&elements, shape, dtype, Device::Cpu).map_err(|e| to_py(py, e))
+        let made = elements.and_then(|e| Tensor::from_slice_on(&e, shape, dtype, Device::Cpu));
+        made.map_err(|e| to_py(py, e.within("tensor")))
     })
 }
 
@@ -532,7 +533,9 @@ impl Walk {
             let t = convert(obj, None, Copy::IfNeeded)?;
             self.close(depth, t.shape())?;
             self.strong = Some(self.strong.map_or(t.dtype(), |d| d.promote(t.dtype())));
-            self.data.extend(t.to_scalars());
+            let numbers = t.to_scalars();
+            self.data
+                .extend(numbers.map_err(|e| to_py(obj.py(), e.within("tensor")))?);
             Ok(())
         } else {
             let hint = if obj.cast::<PyString>().is_ok() || obj.is_none() {

@@ -59,7 +59,7 @@ impl<'py> FromPyObject<'_, 'py> for Args {
                 "expected a sequence of tensors, not one tensor (put it in a list: [x])",
             ));
         }
-        let mut out = Vec::with_capacity(obj.len().unwrap_or(0));
+        let mut out = Vec::new();
         for item in obj.try_iter()? {
             out.push(item?.extract::<Arg<'_>>()?.0.clone());
         }
@@ -73,7 +73,7 @@ pub(crate) struct MaybeArgs(pub(crate) Vec<Option<Tensor>>);
 impl<'py> FromPyObject<'_, 'py> for MaybeArgs {
     type Error = PyErr;
     fn extract(obj: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let mut out = Vec::with_capacity(obj.len().unwrap_or(0));
+        let mut out = Vec::new();
         for item in obj.try_iter()? {
             out.push(item?.extract::<Option<Arg<'_>>>()?.map(|a| a.0.clone()));
         }

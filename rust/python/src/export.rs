@@ -5,10 +5,10 @@ use std::ptr;
 
 use corten_core::layout::c_strides;
 use corten_core::{DType, Layout, Scalar, Tensor, Value, ops};
-use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyBufferError, PyMemoryError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyMemoryView, PyTuple};
 
 use crate::convert::numpy;
 use crate::dtype::{NO_BFLOAT16, PyDType};
@@ -231,7 +231,9 @@ pub(crate) fn scalar(py: Python<'_>, s: Scalar) -> Py<PyAny> {
 
 /// Nested lists of Python numbers; the number itself for a tensor without axes.
 pub(crate) fn to_list(py: Python<'_>, t: &Tensor) -> PyResult<Py<PyAny>> {
-    let data = t.to_scalars();
+    let data = t
+        .to_scalars()
+        .map_err(|e| seam::to_py(py, e.within("tolist")))?;
     if t.ndim() == 0 {
         return Ok(scalar(py, data[0]));
     }
@@ -240,17 +242,41 @@ pub(crate) fn to_list(py: Python<'_>, t: &Tensor) -> PyResult<Py<PyAny>> {
         shape: &[usize],
         data: &mut std::slice::Iter<'_, Scalar>,
     ) -> PyResult<Py<PyAny>> {
-        let mut items = Vec::with_capacity(shape[0]);
-        for _ in 0..shape[0] {
-            items.push(match (shape.len(), data.as_slice()) {
+        py.check_signals()?;
+        let Ok(len) = ffi::Py_ssize_t::try_from(shape[0]) else {
+            return Err(PyMemoryError::new_err(
+                "[tolist] no memory for so long a list",
+            ));
+        };
+        // Through the C API: pyo3's own way to make lists and numbers panics when there is no memory for them.
+        // SAFETY: a new list, or null and an exception.
+        let list = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyList_New(len))? };
+        for i in 0..len {
+            let item = match (shape.len(), data.as_slice()) {
                 (1, [s, ..]) => {
                     data.next();
-                    scalar(py, *s)
+                    // SAFETY: new objects, or null and an exception.
+                    let new = unsafe {
+                        match *s {
+                            Scalar::Bool(b) => ffi::PyBool_FromLong(b.into()),
+                            Scalar::Int(x) => ffi::PyLong_FromLongLong(x),
+                            Scalar::Float(x) => ffi::PyFloat_FromDouble(x),
+                        }
+                    };
+                    // SAFETY: as above.
+                    unsafe { Bound::from_owned_ptr_or_err(py, new)?.unbind() }
                 }
                 _ => level(py, &shape[1..], data)?,
-            });
+            };
+            if i & 0xffff == 0xffff {
+                py.check_signals()?;
+            }
+            // SAFETY: nobody else has seen the list, whose entry i is empty; the reference goes to it.
+            if unsafe { ffi::PyList_SetItem(list.as_ptr(), i, item.into_ptr()) } != 0 {
+                return Err(PyErr::fetch(py));
+            }
         }
-        Ok(PyList::new(py, items)?.into_any().unbind())
+        Ok(list.unbind())
     }
     level(py, t.shape(), &mut data.iter())
 }

@@ -20,10 +20,13 @@ mod tensor;
 
 use pyo3::prelude::*;
 
+#[global_allocator]
+static HEAP: corten_kernels::alloc::Heap = corten_kernels::alloc::Heap;
+
 /// The compiled core of corten: tensors, automatic differentiation and operations.
 #[pymodule(gil_used = true)]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    seam::install(m.py())?;
+    seam::install();
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add("InternalError", m.py().get_type::<seam::InternalError>())?;
     m.add("AnomalyError", m.py().get_type::<seam::AnomalyError>())?;

@@ -4,13 +4,11 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::OnceLock;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::ThreadId;
 
 use corten_core::autograd::anomaly::{self, Anomaly};
 use corten_core::{Error, Result};
-use corten_kernels::parallel;
+use corten_kernels::{alloc, parallel};
 use pyo3::create_exception;
 use pyo3::exceptions::{
     PyFloatingPointError, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyNotImplementedError,
@@ -42,26 +40,19 @@ pub(crate) const LONG: usize = usize::MAX;
 thread_local! {
     /// How many guarded calls this thread is inside.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// This thread writes to a tensor and may hold its lock.
-    static WRITING: Cell<bool> = const { Cell::new(false) };
+    /// In which process it was found out whether this thread is the one that Python delivers signals to, and what came out.
+    static HEARS: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
     /// The exception that a signal handler raised while a kernel ran.
     static PENDING: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }
 
 /// Where the last panic was, for the exception's text: the hook knows it, `catch_unwind` does not.
 static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
-/// The thread that imported this module; Python delivers signals to it alone.
-static MAIN: OnceLock<ThreadId> = OnceLock::new();
 
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 
 /// Sets the panic hook and the interrupt hook; called once, when the module is imported.
-pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    let threading = py.import("threading")?;
-    let main = threading.call_method0("main_thread")?.getattr("ident")?;
-    if threading.call_method0("get_ident")?.eq(main)? {
-        let _ = MAIN.set(std::thread::current().id());
-    }
+pub(crate) fn install() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let previous: Hook = std::panic::take_hook();
@@ -84,24 +75,41 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         }));
         parallel::set_interrupt_hook(interrupted);
     });
-    Ok(())
 }
 
-/// Asked by long kernels every few milliseconds: has a signal handler raised an exception (Ctrl-C: KeyboardInterrupt)?
+/// Asked by long computations every 20 ms: has a signal handler raised an exception (Ctrl-C: KeyboardInterrupt)? Never while
+/// this thread holds a tensor's lock ([`parallel::Uninterrupted`]): whoever has the GIL may wait for that lock.
 fn interrupted() -> bool {
-    // Whoever holds a tensor's lock must not wait for the GIL: its holder may wait for the lock.
-    if WRITING.get() || MAIN.get() != Some(&std::thread::current().id()) {
+    // Only one thread hears of signals; the others need not wait for the GIL to learn that they do not.
+    let process = std::process::id();
+    if HEARS.get() == Some((process, false)) {
         return false;
     }
     // `try_attach`: during interpreter shutdown there is nothing to ask.
-    Python::try_attach(|py| match py.check_signals() {
-        Ok(()) => false,
-        Err(e) => {
-            PENDING.with_borrow_mut(|p| *p = Some(e));
-            true
+    Python::try_attach(|py| {
+        // Anew in a forked child, whose main thread is the one that forked.
+        if HEARS.get().is_none_or(|known| known.0 != process) {
+            HEARS.set(Some((process, is_main(py).unwrap_or(false))));
+        }
+        if HEARS.get() != Some((process, true)) {
+            return false;
+        }
+        match py.check_signals() {
+            Ok(()) => false,
+            Err(e) => {
+                PENDING.with_borrow_mut(|p| *p = Some(e));
+                true
+            }
         }
     })
     .unwrap_or(false)
+}
+
+/// Whether Python delivers signals to this thread.
+fn is_main(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?;
+    threading.call_method0("get_ident")?.eq(main)
 }
 
 fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -117,12 +125,15 @@ fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     // core ignore poisoning.
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result,
-        Err(panic) => Err(panicked(&*panic)),
+        Err(panic) => Err(panicked(panic)),
     }
 }
 
 #[cold]
-fn panicked(panic: &(dyn Any + Send)) -> Error {
+fn panicked(panic: Box<dyn Any + Send>) -> Error {
+    if let Some(refused) = panic.downcast_ref::<alloc::OutOfMemory>() {
+        return Error::no_memory("alloc", "a workspace", Some(refused.bytes));
+    }
     let text = panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())
@@ -141,9 +152,19 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 
 /// Runs `f`, which is about `work` elements (or kiloflops) of work, and turns what goes wrong into a Python exception.
 #[inline]
-pub(crate) fn run<T: Send>(
+pub(crate) fn run<T: Send, F: FnOnce() -> Result<T> + Send>(
     py: Python<'_>,
     work: usize,
+    f: F,
+) -> PyResult<T> {
+    run_named(py, work, function_of::<F>, f)
+}
+
+#[inline]
+fn run_named<T: Send>(
+    py: Python<'_>,
+    work: usize,
+    name: fn() -> &'static str,
     f: impl FnOnce() -> Result<T> + Send,
 ) -> PyResult<T> {
     let result = if work < RELEASE_FROM {
@@ -151,17 +172,34 @@ pub(crate) fn run<T: Send>(
     } else {
         py.detach(|| guarded(f))
     };
-    match anomalies(result) {
-        Ok(value) => {
-            if work >= RELEASE_FROM {
-                // A signal that came too late to stop the kernel must not get lost.
-                if let Some(e) = PENDING.take() {
-                    return Err(e);
-                }
-            }
-            Ok(value)
-        }
-        Err(e) => Err(to_py(py, e)),
+    let result = anomalies(result);
+    // A signal that came too late to stop the computation, or that a failure overtook, must not get lost; nor may it stop the
+    // next one.
+    if parallel::take_interrupted()
+        && let Some(e) = PENDING.take()
+    {
+        return Err(e);
+    }
+    // Whoever allocates does not know for whom.
+    result.map_err(|e| to_py(py, e.within(name())))
+}
+
+/// Name of the function that a closure is from: its type is called `corten_python::functions::network::conv2d::{{closure}}`.
+#[cold]
+fn function_of<F>() -> &'static str {
+    let path = std::any::type_name::<F>();
+    let mut parts = path.rsplit("::").filter(|p| !p.starts_with('{'));
+    match parts.next().unwrap_or("corten") {
+        // Shared by a function and a method.
+        "filled" => "full",
+        "measured" => "norm",
+        "product" => "matmul",
+        "repeated" => "repeat",
+        "reshaped" => "reshape",
+        "rolled" => "roll",
+        "tiled" => "tile",
+        "convert" | "buffer" | "leaf" => "tensor",
+        name => name.trim_matches('_'),
     }
 }
 
@@ -179,20 +217,13 @@ fn anomalies<T>(result: Result<T>) -> Result<T> {
 }
 
 /// [`run`] for what writes to tensors: never cut short by Ctrl-C, since half a write would remain.
-pub(crate) fn write<T: Send>(
+pub(crate) fn write<T: Send, F: FnOnce() -> Result<T> + Send>(
     py: Python<'_>,
     work: usize,
-    f: impl FnOnce() -> Result<T> + Send,
+    f: F,
 ) -> PyResult<T> {
-    run(py, work, || {
-        struct Done;
-        impl Drop for Done {
-            fn drop(&mut self) {
-                WRITING.set(false);
-            }
-        }
-        WRITING.set(true);
-        let _done = Done;
+    run_named(py, work, function_of::<F>, || {
+        let _uninterrupted = parallel::Uninterrupted::enter();
         f()
     })
 }

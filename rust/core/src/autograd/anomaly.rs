@@ -145,7 +145,8 @@ impl Census {
             high: f64::NEG_INFINITY,
         };
         with_element!(v.dtype(), T => {
-            for (i, x) in v.to_vec::<T>().into_iter().enumerate() {
+            // Without memory to look there is no census.
+            for (i, x) in v.to_vec::<T>().ok()?.into_iter().enumerate() {
                 c.add(i, x.to_scalar().to_f64());
             }
         });

@@ -5,6 +5,7 @@ use super::engine::{GradOptions, grad};
 use super::mode;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::list::{go_on, try_collect};
 use crate::shape::show;
 use crate::tensor::Tensor;
 use crate::value::Value;
@@ -79,6 +80,7 @@ pub fn gradcheck(f: Function<'_>, inputs: &[Tensor], tolerance: Tolerance) -> Re
         };
         let mut numeric = Vec::with_capacity(x.len());
         for k in 0..x.len() {
+            go_on(1.0)?;
             let at = |delta: f64| {
                 let mut moved = x.clone();
                 moved[k] += delta;
@@ -221,7 +223,7 @@ fn float_outputs(ys: Vec<Tensor>) -> Vec<Tensor> {
 fn weights_like(y: &Tensor, salt: usize) -> Result<Tensor> {
     let start = 0.37 * (salt as f64 + 1.0);
     let w = (0..y.numel()).map(|k| 0.5 + (start + k as f64 * 0.618_033_988_749_895).fract());
-    let w: Vec<f64> = w.collect();
+    let w = try_collect(w)?;
     Ok(Tensor::from_value(Value::from_slice(
         &w,
         y.shape().clone(),

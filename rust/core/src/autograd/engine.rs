@@ -10,6 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use super::node::{Ctx, Edge, Node};
 use super::{anomaly, mode, seed};
 use crate::error::{Error, Result};
+use crate::list::go_on;
 use crate::ops;
 use crate::tensor::Tensor;
 
@@ -67,7 +68,7 @@ pub fn grad(
     let mut walk = Walk::new("grad", outputs, grad_outputs, options.create_graph)?;
     walk.keep = options.retain_graph.unwrap_or(options.create_graph);
     walk.found.extend(targets.iter().map(|&t| (t, None)));
-    walk.wanted = Some(walk.between(&targets));
+    walk.wanted = Some(walk.between(&targets)?);
     walk.run()?;
     let results: Vec<_> = targets.iter().map(|t| walk.found[t].clone()).collect();
     match results.iter().position(Option::is_none) {
@@ -100,11 +101,12 @@ impl Walk {
     }
 
     /// Sequence numbers of the nodes from which a target can be reached, targets included.
-    fn between(&self, targets: &[Target]) -> HashSet<u64> {
+    fn between(&self, targets: &[Target]) -> Result<HashSet<u64>> {
         let oldest = targets.iter().map(|t| t.0).min().unwrap_or(u64::MAX);
         let mut seen: BTreeMap<u64, Arc<Node>> = BTreeMap::new();
         let mut todo: Vec<_> = self.queue.values().map(|p| p.node.clone()).collect();
         while let Some(node) = todo.pop() {
+            go_on(0.5)?;
             if node.sequence >= oldest && !seen.contains_key(&node.sequence) {
                 todo.extend(node.inputs.iter().flatten().map(|e| e.node.clone()));
                 seen.insert(node.sequence, node);
@@ -112,12 +114,13 @@ impl Walk {
         }
         let mut wanted: HashSet<u64> = targets.iter().map(|t| t.0).collect();
         for (sequence, node) in &seen {
+            go_on(0.5)?;
             let mut inputs = node.inputs.iter().flatten();
             if inputs.any(|e| wanted.contains(&e.node.sequence)) {
                 wanted.insert(*sequence);
             }
         }
-        wanted
+        Ok(wanted)
     }
 
     /// Adds a contribution to the gradient of one output of a node.
@@ -148,6 +151,7 @@ impl Walk {
                     *slot = Some(g);
                 }
             }
+            go_on(1.0)?;
             if let Some(leaf) = node.leaf() {
                 if let (None, Some(g)) = (&self.wanted, grads[0].take()) {
                     leaf.accumulate(g)?;
@@ -175,7 +179,8 @@ impl Walk {
             .ok_or_else(|| seed::freed(node.name()))?;
         let create_graph = self.create_graph;
         let cx = Ctx { node, create_graph };
-        let results = anomaly::watch(node, &grads, || vjp.vjp(&cx, &grads, &needs))?;
+        let results = anomaly::watch(node, &grads, || vjp.vjp(&cx, &grads, &needs));
+        let results = results.map_err(|e| e.within(node.name()))?;
         drop((vjp, grads)); // what the node saved goes before its inputs' turns come
         if results.len() != needs.len() {
             let text = format!("'{}' gave {} gradients", node.name(), results.len());

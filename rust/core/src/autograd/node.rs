@@ -180,22 +180,33 @@ impl Leaf {
     pub(crate) fn enable(&self, on: bool) {
         self.enabled.store(on, Ordering::Relaxed);
     }
-    /// Adds to the gradient under its lock; what is kept is C-contiguous and a tensor of its own.
+    /// Adds to the gradient; what is kept is C-contiguous and a tensor of its own. No lock is held while numbers are added:
+    /// when another thread was faster, the sum is made again.
     pub(super) fn accumulate(&self, g: Tensor) -> Result<()> {
         if !self.enabled.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let mut cell = lock(&self.grad);
-        let sum = match &*cell {
-            // Foreign memory may still be written by its owner.
-            None if g.is_contiguous() && !g.storage().is_foreign() => g.alias(),
-            None => ops::copy(&g)?,
-            Some(old) => ops::add(old, &g)?,
-        };
-        let old = cell.replace(sum);
-        drop(cell);
-        drop(old); // after the lock: dropping may run foreign code
-        Ok(())
+        loop {
+            let before = lock(&self.grad).clone();
+            let sum = match &before {
+                // Foreign memory may still be written by its owner.
+                None if g.is_contiguous() && !g.storage().is_foreign() => g.alias(),
+                None => ops::copy(&g)?,
+                Some(old) => ops::add(old, &g)?,
+            };
+            let mut cell = lock(&self.grad);
+            let unchanged = match (&*cell, &before) {
+                (None, None) => true,
+                (Some(now), Some(then)) => now.is(then),
+                _ => false,
+            };
+            if unchanged {
+                let old = cell.replace(sum);
+                drop(cell);
+                drop(old); // after the lock: dropping may run foreign code
+                return Ok(());
+            }
+        }
     }
 }
 

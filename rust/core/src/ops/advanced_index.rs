@@ -12,6 +12,7 @@ use crate::backend::dispatch;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::{Layout, c_strides};
+use crate::list::{go_on, try_collect};
 use crate::shape::{Shape, broadcast_shapes, show};
 use crate::tensor::Tensor;
 use crate::value::Value;
@@ -165,7 +166,8 @@ fn mask(
     }
     let set = mask.to_vec::<u8>()?;
     let count = set.iter().filter(|&&b| b != 0).count();
-    let mut out = vec![vec![0; count]; mask.ndim()];
+    let zeros = |_| try_collect((0..count).map(|_| 0i64));
+    let mut out = (0..mask.ndim()).map(zeros).collect::<Result<Vec<_>>>()?;
     let Some((last, lead)) = out.split_last_mut() else {
         return Ok((out, Shape::from([count])));
     };
@@ -192,8 +194,8 @@ fn mask(
 
 impl Plan {
     /// For each pick, in C order, the sum of its coordinates times the `strides` of their axes (one stride per picked axis).
-    fn places(&self, shape: &Shape, strides: &[i64]) -> Vec<i64> {
-        let mut out = vec![0; shape.numel()];
+    fn places(&self, shape: &Shape, strides: &[i64]) -> Result<Vec<i64>> {
+        let mut out = try_collect((0..shape.numel()).map(|_| 0i64))?;
         for (p, &stride) in self.picked.iter().zip(strides) {
             if p.shape == *shape {
                 for (o, i) in out.iter_mut().zip(&p.coordinates) {
@@ -216,11 +218,12 @@ impl Plan {
                     counter[d] = 0;
                 }
             }
+            go_on(1e-3 * out.len() as f64)?;
         }
-        out
+        Ok(out)
     }
     /// The same as distances in a storage that is laid out so.
-    fn distances(&self, shape: &Shape, view: &Layout) -> Vec<i64> {
+    fn distances(&self, shape: &Shape, view: &Layout) -> Result<Vec<i64>> {
         let strides = self.picked.iter().map(|p| view.strides()[p.axis] as i64);
         self.places(shape, &strides.collect::<Vec<_>>())
     }
@@ -273,15 +276,15 @@ pub(super) fn get(op: &'static str, x: &Tensor, index: &[Selector]) -> Result<Te
         storage: view.storage(),
         layout: p.without_picked(view.layout()),
     };
-    let at = vector(&p.distances(&shape, view.layout()), x)?;
+    let at = vector(&p.distances(&shape, view.layout())?, x)?;
     let picked = dispatch(x.device()).gather(&rest, p.outer, &at)?;
     let out = picked.with_layout(Layout::contiguous(p.around(rest.shape(), &shape)));
     Ok(record(op, &[&view], out, |_| {
         let sizes: Shape = p.picked.iter().map(|p| view.shape()[p.axis]).collect();
         let strides: Vec<i64> = c_strides(&sizes).iter().map(|&s| s as i64).collect();
-        let rows = p.places(&shape, &strides);
         let (rest, full) = (rest.shape().clone(), view.shape().clone());
         vjp(move |_, g, _| {
+            let rows = p.places(&shape, &strides)?;
             // The picks first: rows, which are added up by their numbers in the flattened picked axes.
             let g = reshape_to(op, g, p.around(&rest, &[rows.len()]))?;
             let g = moveaxis(&g, &[p.outer as isize], &[0])?;
@@ -332,7 +335,7 @@ pub fn set_item<'a>(x: &Tensor, index: &[Selector], value: impl Into<Operand<'a>
     let rest = p.without_picked(&view);
     let values = fitted(OP, value, &p.around(rest.shape(), shape))?;
     let flat = p.around(rest.shape(), &[shape.numel()]);
-    let at = vector(&p.distances(shape, &view), x)?;
+    let at = vector(&p.distances(shape, &view)?, x)?;
     x.put_at(OP, &rest, p.outer, &at, &reshape_to(OP, &values, flat)?)
 }
 /// `value` broadcast to the part that is written; leading axes of size 1 may be too many.

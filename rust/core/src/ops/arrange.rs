@@ -5,6 +5,7 @@ use crate::backend::dispatch;
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Span};
+use crate::list::try_collect;
 use crate::ops::index::{gather_rows, scatter_rows};
 use crate::ops::{
     astype, broadcast_to, concat, equal, expand_dims, flatten, max, min, not_equal, permute_dims,
@@ -92,7 +93,7 @@ pub fn pad(x: &Tensor, width: &[(usize, usize)], mode: PadMode) -> Result<Tensor
             ));
         }
         let places = -(before as isize)..(n + after) as isize;
-        let from: Vec<i64> = places.map(|i| source(mode, i, n as isize)).collect();
+        let from = try_collect(places.map(|i| source(mode, i, n as isize)))?;
         y = take_axis(&y, d, &from)?;
     }
     Ok(y)
@@ -212,9 +213,7 @@ pub fn repeat(x: &Tensor, repeats: Repeats<'_>, axis: Option<isize>) -> Result<T
                 return Err(too_large(OP));
             }
             let each = counts.iter().enumerate();
-            let from: Vec<i64> = each
-                .flat_map(|(i, &c)| std::iter::repeat_n(i as i64, c))
-                .collect();
+            let from = try_collect(each.flat_map(|(i, &c)| std::iter::repeat_n(i as i64, c)))?;
             take_axis(x, axis, &from)
         }
     }
@@ -329,10 +328,9 @@ fn triangle(op: &'static str, x: &Tensor, keep: impl Fn(isize, isize) -> bool) -
             format!("takes at least two axes, not shape {}", x.shape()),
         ));
     };
-    let mut mask = Vec::with_capacity(rows * cols);
-    for r in 0..rows as isize {
-        mask.extend((0..cols as isize).map(|c| u8::from(keep(r, c))));
-    }
+    let cells = 0..rows * cols;
+    let mask =
+        try_collect(cells.map(|i| u8::from(keep((i / cols) as isize, (i % cols) as isize))))?;
     let mask = Tensor::from_slice_on(&mask, &[rows, cols], DType::Bool, x.device())?;
     let zero = zeros(&[], x.dtype(), x.device())?;
     r#where(&mask, x, &zero)
@@ -379,7 +377,7 @@ pub fn one_hot(x: &Tensor, num_classes: Option<usize>, dtype: DType) -> Result<T
             n
         }
     };
-    let all: Vec<i64> = (0..classes as i64).collect();
+    let all = try_collect(0..classes as i64)?;
     let all = Tensor::from_slice_on(&all, &[classes], DType::I64, x.device())?;
     let x = astype(&x.detach(), DType::I64)?;
     astype(&equal(&expand_dims(&x, -1)?, &all)?, dtype)
@@ -414,9 +412,8 @@ pub fn unfold(x: &Tensor, axis: isize, size: usize, step: usize) -> Result<Tenso
     };
     Ok(record_view(OP, x, out, || {
         vjp(move |_, g, _| {
-            let from: Vec<i64> = (0..windows * size)
-                .map(|i| (i / size * step + i % size) as i64)
-                .collect();
+            let from =
+                try_collect((0..windows * size).map(|i| (i / size * step + i % size) as i64))?;
             let idx = Tensor::from_slice_on(&from, &[windows, size], DType::I64, g.device())?;
             let last = g.ndim() as isize - 1;
             let g = moveaxis(g, &[axis as isize, last], &[0, 1])?;
@@ -611,7 +608,7 @@ pub(crate) fn diagonal_first(x: &Tensor, a: usize, b: usize) -> Result<Tensor> {
     let n = x.shape()[a];
     let y = moveaxis(x, &[a as isize, b as isize], &[0, 1])?;
     let shape: Shape = [n * n].iter().chain(&y.shape()[2..]).copied().collect();
-    let from: Vec<i64> = (0..n).map(|i| (i * (n + 1)) as i64).collect();
+    let from = try_collect((0..n).map(|i| (i * (n + 1)) as i64))?;
     take_axis(&reshape_to("diagonal", &y, shape)?, 0, &from)
 }
 /// The diagonal of the matrices in axes `axis1` and `axis2`, `offset` places above the main one, as a new last axis.
@@ -631,9 +628,7 @@ pub fn diagonal(x: &Tensor, offset: isize, axis1: isize, axis2: isize) -> Result
     let skip = offset.unsigned_abs();
     let (r0, c0) = if offset < 0 { (skip, 0) } else { (0, skip) };
     let len = rows.saturating_sub(r0).min(cols.saturating_sub(c0));
-    let from: Vec<i64> = (0..len)
-        .map(|i| ((i + r0) * cols + i + c0) as i64)
-        .collect();
+    let from = try_collect((0..len).map(|i| ((i + r0) * cols + i + c0) as i64))?;
     let y = moveaxis(x, &[a as isize, b as isize], &[0, 1])?;
     let shape: Shape = [rows * cols]
         .iter()

@@ -7,7 +7,8 @@ use crate::backend::dispatch;
 use crate::device::Device;
 use crate::dtype::{DType, Element, Scalar};
 use crate::error::{Error, Result};
-use crate::shape::{Shape, numel};
+use crate::list::go_on;
+use crate::shape::Shape;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
 use crate::value::Value;
@@ -24,9 +25,8 @@ pub fn ones(shape: &[usize], dtype: DType, device: Device) -> Result<Tensor> {
 /// All elements `fill_value`, converted to `dtype`; an integer that does not fit is a value error.
 pub fn full(shape: &[usize], fill_value: Scalar, dtype: DType, device: Device) -> Result<Tensor> {
     fill_value.check_fits("full", dtype)?;
-    Ok(Tensor::from_value(
-        dispatch(device).full(shape, dtype, fill_value)?,
-    ))
+    let made = dispatch(device).full(shape, dtype, fill_value);
+    Ok(Tensor::from_value(made.map_err(|e| e.within("full"))?))
 }
 /// Zeros of `x`'s shape and device, in `dtype` (default `x`'s).
 pub fn zeros_like(x: &Tensor, dtype: Option<DType>) -> Result<Tensor> {
@@ -46,13 +46,21 @@ pub fn full_like(x: &Tensor, fill_value: Scalar, dtype: Option<DType>) -> Result
     )
 }
 
-/// A 1-D tensor of `n` elements given by position.
-fn generate(n: usize, dtype: DType, device: Device, f: impl Fn(usize) -> Scalar) -> Result<Tensor> {
-    let mut s = Storage::uninit(dtype, n, device)?;
+/// A tensor of elements given by position, in C order.
+fn generate(
+    shape: &[usize],
+    dtype: DType,
+    device: Device,
+    f: impl Fn(usize) -> Scalar,
+) -> Result<Tensor> {
+    let mut s = Storage::shaped(dtype, shape, device)?;
     with_element!(dtype, T => for (i, y) in s.slice_mut::<T>().iter_mut().enumerate() {
+        if i % 4096 == 0 {
+            go_on(4.0)?;
+        }
         *y = T::from_scalar(if dtype == DType::Bool { Scalar::Bool(f(i).to_bool()) } else { f(i) });
     });
-    Ok(Tensor::from_value(Value::new(s, [n])))
+    Ok(Tensor::from_value(Value::new(s, shape)))
 }
 
 /// `start, start + step, ..`, as long as it lies before `stop`; `(n,)` with `n = ceil((stop - start) / step)`.
@@ -79,7 +87,7 @@ pub fn arange(
         );
         let n = ((b - a) / s + i128::from((b - a) % s != 0 && ((b - a) > 0) == (s > 0))).max(0);
         let n = usize::try_from(n).map_err(|_| Error::value(OP, "too many elements"))?;
-        return generate(n, dtype.unwrap_or(DType::I64), device, |i| {
+        return generate(&[n], dtype.unwrap_or(DType::I64), device, |i| {
             Scalar::Int((a + i as i128 * s) as i64)
         });
     }
@@ -92,7 +100,7 @@ pub fn arange(
         ));
     }
     generate(
-        n.max(0.0) as usize,
+        &[n.max(0.0) as usize],
         dtype.unwrap_or(DType::F32),
         device,
         |i| Scalar::Float(a + i as f64 * s),
@@ -114,7 +122,7 @@ pub fn linspace(
     } else {
         (stop - start) / gaps as f64
     };
-    generate(num, dtype.unwrap_or(DType::F32), device, |i| {
+    generate(&[num], dtype.unwrap_or(DType::F32), device, |i| {
         Scalar::Float(if endpoint && i == gaps && gaps > 0 {
             stop
         } else {
@@ -134,13 +142,9 @@ pub fn eye(
     let cols = n_cols.unwrap_or(n_rows);
     let dtype = dtype.unwrap_or(DType::F32);
     let shape = [n_rows, cols];
-    let flat = generate(numel(&shape), dtype, device, |i| {
+    generate(&shape, dtype, device, |i| {
         Scalar::Bool((i % cols) as isize - (i / cols) as isize == k)
-    })?;
-    let v = flat.value();
-    Ok(Tensor::from_value(
-        v.with_layout(crate::layout::Layout::contiguous(shape)),
-    ))
+    })
 }
 
 // -- random numbers

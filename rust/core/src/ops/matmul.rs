@@ -93,7 +93,8 @@ fn product(x1: &Tensor, x2: &Tensor) -> Result<Tensor> {
             ),
         ));
     }
-    let y = dispatch(x1.device()).matmul(&x1.value(), &x2.value())?;
+    let y = dispatch(x1.device()).matmul(&x1.value(), &x2.value());
+    let y = y.map_err(|e| e.within("matmul"))?;
     Ok(record("matmul", &[x1, x2], y, |_| {
         let saved1 = x2.requires_grad().then(|| Saved::input(x1));
         let saved2 = x1.requires_grad().then(|| Saved::input(x2));

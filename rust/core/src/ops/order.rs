@@ -4,6 +4,7 @@ use crate::autograd::{Saved, not_differentiable, record, twin_vjp, vjp};
 use crate::backend::{Scan, dispatch};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::list::{try_collect, try_vec};
 use crate::ops::arrange::move_axis;
 use crate::ops::index::gather_rows;
 use crate::ops::{
@@ -171,18 +172,17 @@ pub fn unique(x: &Tensor) -> Result<Unique> {
     let flat = reshape_to("unique", x, [n].into())?;
     let order = argsort(&flat, 0, false)?;
     let sorted = gather_rows(&flat.detach(), &order.value())?;
-    let mut starts = Vec::new();
+    let mut starts: Vec<usize> = Vec::new();
     if n > 0 {
-        starts.push(0usize);
         let (b, a) = (
             slice_axis(&sorted, 0, 1, n - 1)?,
             slice_axis(&sorted, 0, 0, n - 1)?,
         );
         let new = not_equal(&b, &a)?.to_vec::<u8>()?;
-        starts.extend((1..n).filter(|&i| new[i - 1] != 0));
+        starts = try_collect([0].into_iter().chain((1..n).filter(|&i| new[i - 1] != 0)))?;
     }
     let order = order.to_vec::<i64>()?;
-    let (mut inverse, mut counts) = (vec![0i64; n], Vec::with_capacity(starts.len()));
+    let (mut inverse, mut counts) = (try_collect((0..n).map(|_| 0i64))?, try_vec(starts.len())?);
     for (number, &start) in starts.iter().enumerate() {
         let end = starts.get(number + 1).copied().unwrap_or(n);
         counts.push((end - start) as i64);
@@ -191,7 +191,7 @@ pub fn unique(x: &Tensor) -> Result<Unique> {
         }
     }
     // The order is stable: the first of each run is the first occurrence.
-    let first: Vec<i64> = starts.iter().map(|&s| order[s]).collect();
+    let first = try_collect(starts.iter().map(|&s| order[s]))?;
     let int = |v: &[i64], shape: &[usize]| Tensor::from_slice_on(v, shape, DType::I64, x.device());
     let indices = int(&first, &[first.len()])?;
     Ok(Unique {
@@ -213,16 +213,13 @@ pub fn nonzero(x: &Tensor) -> Result<Vec<Tensor>> {
         ));
     }
     let set = astype(&x.detach(), DType::Bool)?.to_vec::<u8>()?;
-    let found: Vec<usize> = (0..set.len()).filter(|&i| set[i] != 0).collect();
+    let found = try_collect((0..set.len()).filter(|&i| set[i] != 0))?;
     let mut inner = x.numel();
     x.shape()
         .iter()
         .map(|&n| {
             inner /= n.max(1);
-            let at: Vec<i64> = found
-                .iter()
-                .map(|&i| (i / inner.max(1) % n) as i64)
-                .collect();
+            let at = try_collect(found.iter().map(|&i| (i / inner.max(1) % n) as i64))?;
             Tensor::from_slice_on(&at, &[at.len()], DType::I64, x.device())
         })
         .collect()

@@ -4,6 +4,7 @@
 use crate::autograd::no_grad;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::list::try_collect;
 use crate::ops::advanced_index::{Selector, WHOLE, get};
 use crate::ops::common::rounded_once;
 use crate::ops::index::{gather_rows, scatter_rows};
@@ -46,21 +47,18 @@ pub(super) fn indices(op: &'static str, index: &Tensor, axis: usize, n: usize) -
     Ok(idx)
 }
 /// Positions in a C-ordered tensor of `shape`: of element `c` that with `idx[c]` in place of coordinate `axis`.
-fn positions(shape: &[usize], axis: usize, idx: &[i64], idx_shape: &[usize]) -> Vec<i64> {
+fn positions(shape: &[usize], axis: usize, idx: &[i64], idx_shape: &[usize]) -> Result<Vec<i64>> {
     let strides = crate::layout::c_strides(shape);
-    idx.iter()
-        .enumerate()
-        .map(|(mut c, &i)| {
-            let mut at = i * strides[axis] as i64;
-            for d in (0..idx_shape.len()).rev() {
-                if d != axis {
-                    at += ((c % idx_shape[d]) as i64) * strides[d] as i64;
-                }
-                c /= idx_shape[d];
+    try_collect(idx.iter().enumerate().map(|(mut c, &i)| {
+        let mut at = i * strides[axis] as i64;
+        for d in (0..idx_shape.len()).rev() {
+            if d != axis {
+                at += ((c % idx_shape[d]) as i64) * strides[d] as i64;
             }
-            at
-        })
-        .collect()
+            c /= idx_shape[d];
+        }
+        at
+    }))
 }
 
 /// Elements `indices` (of any shape) along `axis`, whose place their axes take; without `axis`, of the flattened tensor.
@@ -130,7 +128,7 @@ pub fn take_along_axis(x: &Tensor, index: &Tensor, axis: isize) -> Result<Tensor
 /// The elements of `x` that an index tensor, not larger than `x` but along `axis`, names along `axis`.
 fn along(op: &'static str, x: &Tensor, axis: usize, index: &Tensor) -> Result<Tensor> {
     let idx = indices(op, index, axis, x.shape()[axis])?;
-    let at = positions(x.shape(), axis, &idx, index.shape());
+    let at = positions(x.shape(), axis, &idx, index.shape())?;
     reshape_to(op, &take_flat(x, &at)?, index.shape().clone())
 }
 /// Raises unless `index` has the axes of `x` and is nowhere larger but along `axis`.
@@ -181,7 +179,7 @@ fn aims(
     check_inside(op, x, "the tensor", Some(axis), index)?;
     check_inside(op, src, "src", None, index)?;
     let idx = indices(op, index, axis, x.shape()[axis])?;
-    let at = positions(x.shape(), axis, &idx, index.shape());
+    let at = positions(x.shape(), axis, &idx, index.shape())?;
     let mut part = src.clone();
     for d in 0..src.ndim() {
         part = slice_axis(&part, d, 0, index.shape()[d])?;
@@ -217,7 +215,9 @@ fn put(x: &Tensor, at: &[i64], values: &Tensor) -> Result<Tensor> {
     if at.is_empty() {
         return Ok(x.clone());
     }
-    let (mut from, mut hit) = (vec![0i64; x.numel()], vec![0u8; x.numel()]);
+    let cells = 0..x.numel();
+    let mut from = try_collect(cells.clone().map(|_| 0i64))?;
+    let mut hit = try_collect(cells.map(|_| 0u8))?;
     for (i, &p) in at.iter().enumerate() {
         from[p as usize] = i as i64;
         hit[p as usize] = 1;
@@ -258,10 +258,8 @@ pub fn masked_select(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
     check_device(OP, x, mask)?;
     let shape: Shape = broadcast_shapes(OP, x.shape(), mask.shape())?;
     let set = broadcast_to(mask, &shape)?.to_vec::<u8>()?;
-    let at: Vec<i64> = (0..set.len())
-        .filter(|&i| set[i] != 0)
-        .map(|i| i as i64)
-        .collect();
+    let set = (0..set.len()).filter(|&i| set[i] != 0);
+    let at = try_collect(set.map(|i| i as i64))?;
     take_flat(&broadcast_to(x, &shape)?, &at)
 }
 /// `x` with `value` where `mask` (bool, broadcast) is true. Gradient: `g` where it is false, and to a tensor `value` where true.

@@ -301,7 +301,7 @@ pub fn concat(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
     }))
 }
 fn backend_uninit(like: &Tensor, shape: &[usize], dtype: crate::DType) -> Result<crate::Storage> {
-    crate::Storage::uninit(dtype, numel(shape), like.device())
+    crate::Storage::shaped(dtype, shape, like.device())
 }
 /// Tensors of one shape along a new axis at position `axis` of the result.
 pub fn stack(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {

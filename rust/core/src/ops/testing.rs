@@ -133,7 +133,11 @@ pub(super) fn assert_close(a: &Tensor, b: &Tensor, tolerance: f64) {
 
 /// All elements in C order.
 pub(super) fn to_f64(x: &Tensor) -> Vec<f64> {
-    x.to_scalars().into_iter().map(|s| s.to_f64()).collect()
+    x.to_scalars()
+        .unwrap()
+        .into_iter()
+        .map(|s| s.to_f64())
+        .collect()
 }
 
 /// Fused and composed agree in value and in first gradients (of a weighted sum, so that every element counts differently).

@@ -72,7 +72,9 @@ pub(super) fn run<T: Real>(
     );
     let plan = Plan::new(p, c, x, dy, db.is_some());
     let ld = plan.taps.len();
-    let partial = Buffer::<T>::new(plan.chunks * p.groups * plan.blocks * o * ld);
+    let sizes = [p.groups, plan.blocks, o, ld];
+    let room = sizes.iter().fold(plan.chunks, |n, &s| n.saturating_mul(s));
+    let partial = Buffer::<T>::new(room);
     let tasks = plan.chunks * p.groups * plan.blocks;
     let cost = Cost {
         flops: 2.0 * p.y_len() as f64 * (c * plan.area + 1) as f64,
@@ -146,7 +148,7 @@ impl<'a, T: Real> Plan<'a, T> {
         let batches = p.n.div_ceil(batch);
         let per_chunk = batches.div_ceil(TASKS.div_ceil(p.groups * blocks).min(batches));
         let mut taps = layout.taps();
-        taps.push(batch * unit);
+        taps.push(batch.wrapping_mul(unit));
         Plan {
             p,
             x,
@@ -180,7 +182,8 @@ impl<'a, T: Real> Plan<'a, T> {
         let bias = self.bias && c0 == 0;
         let image = self.layout.len();
         let longest = self.layout.rows * self.layout.width;
-        let copy = Buffer::<T>::new(self.batch * image + longest + SLACK);
+        let room = self.batch.saturating_mul(image);
+        let copy = Buffer::<T>::new(room.saturating_add(longest + SLACK));
         let ones = self.batch * image;
         let ld = self.taps.len();
         let source = p.h * p.w;

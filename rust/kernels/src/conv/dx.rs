@@ -8,7 +8,9 @@
 use super::Conv2d;
 use super::correlate::strip_size;
 use super::expand::{Axis, FRONT, Layout, SLACK, Strip, cut, fold};
+use crate::alloc::collect;
 use crate::element::Real;
+use crate::elementwise::fill;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, Tile, select, strips};
 use crate::gemm::pack::pack_b;
@@ -54,8 +56,8 @@ impl Order {
         let rows =
             (0..kh).flat_map(|p| (0..channels).flat_map(move |c| (0..kw).map(move |q| (p, c, q))));
         Order {
-            taps: rows.clone().map(|(p, c, q)| layout.tap(c, p, q)).collect(),
-            columns: rows.map(|(p, c, q)| (c * kh + p) * kw + q).collect(),
+            taps: collect(rows.clone().map(|(p, c, q)| layout.tap(c, p, q))),
+            columns: collect(rows.map(|(p, c, q)| (c * kh + p) * kw + q)),
         }
     }
 }
@@ -64,7 +66,7 @@ pub(super) fn run<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
     let (c, o) = (p.c / p.groups, p.o / p.groups);
     let area = p.kernel[0] * p.kernel[1];
     if p.x_len() == 0 || p.y_len() == 0 || area == 0 {
-        dx[..p.x_len()].fill(T::ZERO);
+        fill(&mut dx[..p.x_len()], T::ZERO);
         return;
     }
     let axes = [p.axis(0), p.axis(1)];
@@ -149,7 +151,7 @@ impl<T: Real> Plan<'_, T> {
         let plane = (image * p.groups + group) * c + c0;
         // SAFETY: dx holds all planes; these are this task's alone.
         let dx = unsafe { self.dx.slice(plane * source, channels * source) };
-        dx.fill(T::ZERO);
+        fill(dx, T::ZERO);
         let len = self.layout.len();
         let buffer = Buffer::<T>::new(FRONT + len + SLACK);
         let runs = buffer.ptr().wrapping_add(FRONT);

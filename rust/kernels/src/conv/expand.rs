@@ -5,6 +5,7 @@
 //! output rows, lie one after the other from some row on: moving p moves the start, nothing else. So the right operand of
 //! the matrix product is `copy + offset[tap]`, and only kernel-width copies exist (of a strip, in the cache), not
 //! kernel-area ones. A stride of s in the height sorts the rows by remainder mod s.
+use crate::alloc::{collect, vec};
 use crate::element::Real;
 use crate::simd::{Isa, Kernel, Simd, dispatch_on};
 
@@ -54,8 +55,12 @@ impl Layout {
         let step = rows_axis.step as isize;
         let low = rows_axis.taps.iter().copied().min().unwrap_or(0);
         let (mut classes, mut slots) = (Vec::<Class>::new(), 0);
-        let mut tap_slot = vec![0; rows_axis.taps.len()];
-        for remainder in 0..step {
+        let mut tap_slot = collect(rows_axis.taps.iter().map(|_| 0));
+        // Those that occur: a stride may be huge.
+        let mut remainders = collect(rows_axis.taps.iter().map(|t| (t - low) % step));
+        remainders.sort_unstable();
+        remainders.dedup();
+        for remainder in remainders {
             let mine = |t: isize| (t - low) % step == remainder;
             let depth = |t: isize| ((t - low) / step) as usize;
             let taps = rows_axis.taps.iter().copied().enumerate();
@@ -83,24 +88,29 @@ impl Layout {
         }
     }
 
-    /// Elements of all runs: (column tap, channel, slot, column).
+    /// Elements of all runs: (column tap, channel, slot, column). Saturates: a huge dilation leaves that many slots
+    /// between two taps, and then there is no memory for them.
     pub fn len(&self) -> usize {
-        self.columns * self.channels * self.slots * self.width
+        let sizes = [self.channels, self.slots, self.width];
+        let len = sizes.iter().fold(self.columns, |n, &s| n.saturating_mul(s));
+        len.min(usize::MAX / 2) // room for what is added before and behind
     }
 
     /// Where the rows of a (column tap, channel) begin.
     fn start(&self, q: usize, c: usize) -> usize {
-        (q * self.channels + c) * self.slots * self.width
+        // Wraps only where `len` saturates.
+        (q * self.channels + c).wrapping_mul(self.slots.wrapping_mul(self.width))
     }
 
     /// Where the run of a tap begins.
     pub fn tap(&self, c: usize, p: usize, q: usize) -> usize {
-        self.start(q, c) + self.tap_slot[p] * self.width
+        let row = self.tap_slot[p].wrapping_mul(self.width);
+        self.start(q, c).wrapping_add(row)
     }
 
     /// The same for all taps in the order (channel, row, column) of a weight.
     pub fn taps(&self) -> Vec<usize> {
-        let mut taps = Vec::with_capacity(self.channels * self.tap_slot.len() * self.columns);
+        let mut taps = vec(self.channels * self.tap_slot.len() * self.columns);
         for c in 0..self.channels {
             for p in 0..self.tap_slot.len() {
                 taps.extend((0..self.columns).map(|q| self.tap(c, p, q)));
@@ -134,7 +144,7 @@ impl Strip {
 
 /// Cuts the output into strips of `rows x width`, row by row.
 pub(crate) fn cut(oh: usize, ow: usize, rows: usize, width: usize) -> Vec<Strip> {
-    let mut strips = Vec::new();
+    let mut strips = vec(oh.div_ceil(rows).saturating_mul(ow.div_ceil(width)));
     for i0 in (0..oh).step_by(rows) {
         for j0 in (0..ow).step_by(width) {
             strips.push(Strip {

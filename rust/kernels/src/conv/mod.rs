@@ -11,6 +11,7 @@ mod expand;
 #[cfg(test)]
 mod tests;
 
+use crate::alloc::collect;
 use crate::element::Real;
 use crate::gemm::Activation;
 use crate::layout::numel;
@@ -77,7 +78,7 @@ impl Conv2d {
             out,
             // A single output takes no step; a huge one would only make work.
             step: if out > 1 { self.stride[d] } else { 1 },
-            taps: (0..self.kernel[d]).map(tap).collect(),
+            taps: collect((0..self.kernel[d]).map(tap)),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! which axis is dense, so that neither side touches a cache line once per element.
 use crate::element::{Number, Strided};
 use crate::layout::{CHUNK, Dims, MAX_AXES, is_dense, numel, offset_of};
-use crate::parallel::{Cost, SharedMut, for_each_chunk};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 
 /// Side of a tile: 16 rows of 16 `f64` are 32 cache lines on each side.
 const TILE: usize = 16;
@@ -119,6 +119,9 @@ fn tiles<T: Number>(dims: &Dims<2>, src: &Src<T>, dst: &SharedMut<T>, cost: Cost
                         .0
                         .offset(offset_of(&dims.shape()[..outer], &sb[..outer], image));
                     for j0 in (0..n).step_by(TILE) {
+                        if j0 % CHUNK == 0 && abandoned((CHUNK * TILE) as f64) {
+                            return;
+                        }
                         let j1 = (j0 + TILE).min(n);
                         let (i, j) = (i0 as isize, j0 as isize);
                         let from = (p.offset(i * am + j * an), am, an);

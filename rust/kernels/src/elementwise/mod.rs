@@ -1,7 +1,8 @@
 //! Element-wise maps over strided operands; the output is dense and C-contiguous in `shape`.
 //! (A caller that wants another dense layout permutes the axes of all operands first.)
 use crate::element::{Number, Real, Strided};
-use crate::layout::{Dims, check_bounds, numel};
+use crate::layout::{CHUNK, Dims, check_bounds, numel};
+use crate::parallel::{Cost, SharedMut, for_each_chunk};
 use crate::simd::{autovec, dispatch_on, isa};
 
 pub(crate) mod blocks;
@@ -10,6 +11,23 @@ pub(crate) mod drive;
 mod float;
 #[cfg(test)]
 mod tests;
+
+/// `out[i] = x`
+pub fn fill<T: Copy + Send + Sync>(out: &mut [T], x: T) {
+    if out.len() <= CHUNK {
+        return out.fill(x);
+    }
+    let cost = Cost {
+        flops: 0.0,
+        bytes: size_of_val(out) as f64,
+    };
+    let to = SharedMut(out.as_mut_ptr());
+    let to = &to;
+    for_each_chunk(out.len(), CHUNK, cost, &|range| {
+        // SAFETY: ranges are disjoint parts of `out`.
+        unsafe { to.slice(range.start, range.len()) }.fill(x);
+    });
+}
 
 /// `y = f(x)` for real `x`.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,6 +6,19 @@ use crate::reference::elementwise as naive;
 use crate::simd::{available, with_isa};
 use proptest::prelude::*;
 
+#[test]
+fn fill_reaches_every_element() {
+    for n in [0, 1, 7, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5] {
+        let (mut got, mut want) = (vec![1f32; n], vec![2f32; n]);
+        naive::fill(&mut want, -0.0);
+        for threads in [1, 3] {
+            got.fill(1.0);
+            with_forced_threads(threads, || fill(&mut got, -0.0));
+            assert_eq!(bits(&got), bits(&want), "{n}");
+        }
+    }
+}
+
 const UNARY: [Unary; 34] = [
     Unary::Neg,
     Unary::Abs,

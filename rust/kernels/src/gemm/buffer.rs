@@ -15,13 +15,12 @@ unsafe impl<T: Send> Send for Buffer<T> {}
 unsafe impl<T: Sync> Sync for Buffer<T> {}
 
 impl<T: Copy> Buffer<T> {
-    /// # Panics
-    /// When the system has no memory left.
+    /// Leaves the kernel ([`alloc::catch`]) when the system has no memory left.
     pub fn new(len: usize) -> Self {
         let bytes = len.checked_mul(size_of::<T>());
         match bytes.and_then(alloc::alloc) {
             Some(p) => Buffer { p: p.cast(), len },
-            None => panic!("out of memory: no room for a workspace of {len} numbers"),
+            None => alloc::refuse(bytes.unwrap_or(usize::MAX)),
         }
     }
     pub fn ptr(&self) -> *mut T {

@@ -13,6 +13,7 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
+use crate::alloc::collect;
 use crate::element::Real;
 use crate::layout::numel;
 pub(crate) use act::apply as apply_activation;
@@ -121,7 +122,7 @@ pub fn gemm_batched<T: Real>(
     } else {
         threads_for(one)
     };
-    let plans: Vec<_> = c
+    let each = c
         .chunks_mut(m * n)
         .zip(a_off.iter().zip(b_off))
         .map(|(c, (&da, &db))| {
@@ -134,8 +135,8 @@ pub fn gemm_batched<T: Real>(
                 ..b
             };
             Plan::new(m, n, k, a, b, c, Epilogue::default(), split)
-        })
-        .collect();
+        });
+    let plans = collect(each);
     execute(&plans, all, (0, &|_| ()));
 }
 

@@ -3,6 +3,7 @@ use super::buffer::Buffer;
 use super::kernel::{Kernels, MAX_MR, Tile, select, strips};
 use super::pack::{pack_a, pack_b};
 use super::{Activation, Epilogue, Mat, act};
+use crate::alloc;
 use crate::element::Real;
 use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
@@ -328,13 +329,11 @@ pub(crate) fn execute<T: Real>(
     let run_list = |counts: &dyn Fn(&Plan<'_, T>) -> usize,
                     run: &(dyn Fn(&Plan<'_, T>, usize) + Sync),
                     extra: (usize, &(dyn Fn(usize) + Sync))| {
-        let ends: Vec<usize> = plans
-            .iter()
-            .scan(0, |end, p| {
-                *end += counts(p);
-                Some(*end)
-            })
-            .collect();
+        let mut ends = alloc::vec(plans.len());
+        ends.extend(plans.iter().scan(0, |end, p| {
+            *end += counts(p);
+            Some(*end)
+        }));
         let total = ends.last().copied().unwrap_or(0);
         if total + extra.0 == 0 {
             return;

@@ -5,8 +5,10 @@
 //! order in f64, so that neither threads nor their number show in a bit.
 use super::{Moments, first};
 use crate::element::{Number, Real};
+use crate::elementwise::fill;
+use crate::gemm::buffer::Buffer;
 use crate::layout::numel;
-use crate::parallel::{Cost, SharedMut, for_each_chunk};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
 use crate::sum::{CHUNK, add_first, each_vector, fold, load, store};
 
@@ -34,6 +36,9 @@ struct Forward<'a, T> {
 unsafe fn moments<S: Simd>(x: &[S::T], centred: bool) -> Moments {
     let mut all = Moments::NONE;
     for x in x.chunks(CHUNK) {
+        if abandoned(CHUNK as f64) {
+            break;
+        }
         // SAFETY: S is enabled; vectors lie inside the chunk.
         let part = unsafe {
             let mut mean = S::T::ZERO;
@@ -204,6 +209,9 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
                 // Sums of h = gamma dy, and of h xh.
                 let (mut sum, mut dot) = (0.0, 0.0);
                 for at in (0..cols).step_by(CHUNK) {
+                    if abandoned(CHUNK as f64) {
+                        return;
+                    }
                     let len = CHUNK.min(cols - at);
                     let (mut sums, mut dots) = ([S::zero(); 4], [S::zero(); 4]);
                     each_vector!(S, len, |i, n, j| {
@@ -273,9 +281,18 @@ pub fn layer_norm_backward<T: Real>(
     }
     let isa = simd::isa();
     let blocks = rows.div_ceil(BLOCK);
-    let sums = |d: &Option<&mut [T]>| vec![T::ZERO; if d.is_some() { blocks * cols } else { 0 }];
-    let (mut of_gamma, mut of_beta) = (sums(&dgamma), sums(&dbeta));
-    let pointers = [&mut of_gamma, &mut of_beta].map(|v| SharedMut(v.as_mut_ptr()));
+    let sums = |d: &Option<&mut [T]>| {
+        let n = if d.is_some() { blocks * cols } else { 0 };
+        let room = Buffer::<T>::new(n);
+        // SAFETY: the buffer holds n numbers, and any bits are one.
+        fill(
+            unsafe { core::slice::from_raw_parts_mut(room.ptr(), n) },
+            T::ZERO,
+        );
+        (room, n)
+    };
+    let (of_gamma, of_beta) = (sums(&dgamma), sums(&dbeta));
+    let pointers = [&of_gamma, &of_beta].map(|v| SharedMut(v.0.ptr()));
     let pointer_dx = SharedMut(dx.map_or(core::ptr::null_mut(), |d| d.as_mut_ptr()));
     let wanted = [dgamma.is_some(), dbeta.is_some()];
     let cost = Cost {
@@ -312,6 +329,8 @@ pub fn layer_norm_backward<T: Real>(
     });
     for (out, parts) in [(dgamma, &of_gamma), (dbeta, &of_beta)] {
         let Some(out) = out else { continue };
+        // SAFETY: as above; nobody writes to the sums any more.
+        let parts = unsafe { core::slice::from_raw_parts(parts.0.ptr(), parts.1) };
         let shared = SharedMut(out.as_mut_ptr());
         let n = parts.len() as f64;
         let cost = Cost {

@@ -1,49 +1,62 @@
-//! Ctrl-C: the thread that called a kernel asks a hook every 20 ms, between tiles and inside long ones, and the workers follow.
+//! Ctrl-C: the thread that called a kernel asks a hook every 20 ms, and the workers follow.
+//!
+//! One word is passed around everywhere: [`tick`], which says that some microseconds of work are done. It is called after
+//! every kernel and every tile, inside tiles that may be long, and by loops above the kernels that may be (the walk of a
+//! graph). It adds up the work, looks at the clock when there is enough of it, and asks the hook when the clock says so;
+//! most calls add one number.
 
 use core::cell::Cell;
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 use std::time::{Duration, Instant};
 
-/// How often a long call looks for Ctrl-C.
+/// How often the hook is asked.
 const POLL: Duration = Duration::from_millis(20);
+/// Microseconds of estimated work between two looks at the clock. Estimates are those of a fast machine; on the slowest
+/// path they are 100 times too low, and a look comes after 5 ms.
+const LOOK: f64 = 50.0;
 
 /// `fn() -> bool`, or null.
 static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
-
-thread_local! {
-    /// A call of this thread was abandoned, and nobody has been told yet.
-    static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
-    /// `None`: the call that this thread is in does not listen to Ctrl-C, or is not this thread's.
-    static LOOK: Cell<Option<Look>> = const { Cell::new(None) };
-    static WORKER: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Set while the call whose tiles the workers run is being abandoned.
 static ABANDONED: AtomicBool = AtomicBool::new(false);
 
-/// How a call listens to Ctrl-C.
-#[derive(Clone, Copy)]
-struct Look {
-    /// When it last asked.
-    since: Instant,
-    /// Floating-point operations since it last looked at the clock.
-    flops: f64,
-    /// Workers take part.
-    shared: bool,
+struct Ear {
+    /// Estimated microseconds of work since the last look at the clock.
+    work: Cell<f64>,
+    /// When the hook was last asked.
+    asked: Cell<Option<Instant>>,
+    /// The hook said yes, and nobody has been told yet.
+    interrupted: Cell<bool>,
+    /// How many [`Uninterrupted`] live.
+    deaf: Cell<u32>,
+    /// Workers run tiles of this thread's call.
+    leads: Cell<bool>,
+    /// This thread is a worker: it stops when its caller does.
+    follows: Cell<bool>,
 }
 
-/// Operations between two looks at the clock: some 50 us.
-const LOOK_FLOPS: f64 = 5e6;
+thread_local! {
+    static EAR: Ear = const {
+        Ear {
+            work: Cell::new(0.0),
+            asked: Cell::new(None),
+            interrupted: Cell::new(false),
+            deaf: Cell::new(0),
+            leads: Cell::new(false),
+            follows: Cell::new(false),
+        }
+    };
+}
 
 /// Sets the function that says whether the user wants to stop (Ctrl-C). It is called on the calling thread only, every
-/// 20 ms of a long call.
+/// 20 ms of work, and never while an [`Uninterrupted`] lives.
 pub fn set_interrupt_hook(f: fn() -> bool) {
     HOOK.store(f as *mut (), Relaxed);
 }
 
-/// Asks the interrupt hook now (long loops outside kernels call it, at most every few milliseconds).
-/// When it says yes, [`take_interrupted`] will too.
-pub fn poll_interrupt() -> bool {
+/// Asks the hook.
+fn ask(ear: &Ear) -> bool {
     let hook = HOOK.load(Relaxed);
     if hook.is_null() {
         return false;
@@ -52,74 +65,102 @@ pub fn poll_interrupt() -> bool {
     let hook = unsafe { core::mem::transmute::<*mut (), fn() -> bool>(hook) };
     let stop = hook();
     if stop {
-        INTERRUPTED.set(true);
+        ear.interrupted.set(true);
+        if ear.leads.get() {
+            ABANDONED.store(true, Relaxed);
+        }
     }
     stop
 }
 
-/// Whether the call that this tile belongs to is being abandoned (Ctrl-C): a tile that may take long asks after every piece
-/// of about `flops` operations, and returns at once when told so. Cheap enough for pieces of a microsecond.
-pub(crate) fn abandoned(flops: f64) -> bool {
-    if WORKER.get() {
+/// About `micros` microseconds of work have been done (on a fast machine). Whether what this thread is doing is to be
+/// abandoned, because the user pressed Ctrl-C: then return at once, and let whoever publishes the result ask
+/// [`take_interrupted`]. Costs a nanosecond or two.
+#[inline]
+pub fn tick(micros: f64) -> bool {
+    EAR.with(|ear| {
+        let work = ear.work.get() + micros;
+        if work >= LOOK {
+            return look(ear);
+        }
+        ear.work.set(work);
+        if ear.follows.get() {
+            ABANDONED.load(Relaxed)
+        } else {
+            ear.interrupted.get() && ear.deaf.get() == 0
+        }
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn look(ear: &Ear) -> bool {
+    ear.work.set(0.0);
+    if ear.follows.get() {
         return ABANDONED.load(Relaxed);
     }
-    let Some(mut look) = LOOK.get() else {
+    if ear.deaf.get() > 0 {
         return false;
-    };
-    look.flops += flops;
-    let due = look.flops >= LOOK_FLOPS;
-    if due {
-        look.flops = 0.0;
     }
-    LOOK.set(Some(look));
-    if due { look_now() } else { INTERRUPTED.get() }
-}
-
-/// Asks the interrupt hook if it was not asked for 20 ms.
-pub(super) fn look_now() -> bool {
-    let Some(look) = LOOK.get() else {
-        return false;
-    };
-    if INTERRUPTED.get() {
+    if ear.interrupted.get() {
         return true;
     }
-    if look.since.elapsed() < POLL {
+    let now = Instant::now();
+    if ear.asked.get().is_some_and(|t| now - t < POLL) {
         return false;
     }
-    let stop = poll_interrupt();
-    LOOK.set(Some(Look {
-        since: Instant::now(),
-        ..look
-    }));
-    if stop && look.shared {
-        ABANDONED.store(true, Relaxed);
-    }
-    stop
+    // Before the hook, which may run a signal handler that computes.
+    ear.asked.set(Some(now));
+    ask(ear)
 }
 
-/// A call that listens to Ctrl-C, or does not; restores what was before when dropped.
-pub(super) struct Listening(Option<Look>);
+/// [`tick`] after about `flops` floating-point operations.
+#[inline]
+pub(crate) fn abandoned(flops: f64) -> bool {
+    tick(flops / 100e3)
+}
 
-impl Listening {
-    pub(super) fn enter(listen: bool, shared: bool) -> Self {
-        let listen = listen && !HOOK.load(Relaxed).is_null();
-        Listening(LOOK.replace(listen.then(|| Look {
-            since: Instant::now(),
-            flops: 0.0,
-            shared,
-        })))
+/// A look at the clock, from loops that wait.
+pub(super) fn wait_tick() {
+    tick(LOOK);
+}
+
+/// While it lives, Ctrl-C waits: this thread holds a lock, or changes something that must not be left half done.
+pub struct Uninterrupted(PhantomData<*const ()>);
+
+impl Uninterrupted {
+    /// From now on.
+    pub fn enter() -> Self {
+        EAR.with(|ear| ear.deaf.set(ear.deaf.get() + 1));
+        Uninterrupted(PhantomData)
     }
 }
 
-impl Drop for Listening {
+impl Drop for Uninterrupted {
     fn drop(&mut self) {
-        LOOK.set(self.0);
+        EAR.with(|ear| ear.deaf.set(ear.deaf.get() - 1));
+    }
+}
+
+/// This thread's call runs on the workers too, until it is dropped.
+pub(super) struct Leading;
+
+impl Leading {
+    pub(super) fn enter() -> Self {
+        EAR.with(|ear| ear.leads.set(true));
+        Leading
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        EAR.with(|ear| ear.leads.set(false));
     }
 }
 
 /// This thread is a worker: it stops when its caller does.
 pub(super) fn follow() {
-    WORKER.set(true);
+    EAR.with(|ear| ear.follows.set(true));
 }
 
 /// A region begins that nobody has abandoned.
@@ -127,13 +168,14 @@ pub(super) fn new_region() {
     ABANDONED.store(false, Relaxed);
 }
 
-/// What [`take_interrupted`] will say.
-pub(super) fn is_interrupted() -> bool {
-    INTERRUPTED.get()
+/// What [`take_interrupted`] will say; kernels of several passes stop when it does.
+pub(crate) fn is_interrupted() -> bool {
+    EAR.with(|ear| ear.interrupted.get() && ear.deaf.get() == 0)
 }
 
 /// True once if a kernel that this thread called was abandoned by the interrupt hook: its outputs are incomplete and
 /// must not be published.
+#[inline]
 pub fn take_interrupted() -> bool {
-    INTERRUPTED.replace(false)
+    EAR.with(|ear| ear.interrupted.replace(false))
 }

@@ -12,6 +12,9 @@ fn adaptive_window(i: usize, len: usize, out: usize) -> Range<usize> {
 fn sum<T: Real>(x: &[T]) -> T {
     let mut total = T::ZERO;
     for run in x.chunks(4096) {
+        if abandoned(run.len() as f64) {
+            break;
+        }
         let mut lanes = [T::ZERO; 16];
         for c in run.chunks(16) {
             for (l, v) in lanes.iter_mut().zip(c) {
@@ -97,7 +100,7 @@ pub fn adaptive_avg_pool2d_backward<T: Real>(
         for plane in r {
             // SAFETY: planes are disjoint parts of dx, which we hold exclusively.
             let dx = unsafe { shared.slice(plane * h * w, h * w) };
-            dx.fill(T::ZERO);
+            fill(dx, T::ZERO);
             for i in 0..oh {
                 let ys = adaptive_window(i, h, oh);
                 for j in 0..ow {
@@ -105,6 +108,9 @@ pub fn adaptive_avg_pool2d_backward<T: Real>(
                     let count = T::from_f64((ys.len() * xs.len()) as f64);
                     let g = dy[(plane * oh + i) * ow + j] / count;
                     for r in ys.clone() {
+                        if abandoned(xs.len() as f64) {
+                            return;
+                        }
                         for d in &mut dx[r * w + xs.start..r * w + xs.end] {
                             *d += g;
                         }

@@ -8,6 +8,9 @@ impl<T: Real> Kernel<T> for Avg2x2<'_, T> {
     unsafe fn run<S: Simd<T = T>>(self) {
         let Avg2x2(p, x, y) = self;
         for (row, y) in y.chunks_exact_mut(p.ow).enumerate() {
+            if abandoned(4.0 * p.ow as f64) {
+                return;
+            }
             let x = &x[(row / p.oh * p.h + row % p.oh * 2) * p.w..][..2 * p.w];
             let mut j = 0;
             while j < p.ow {
@@ -34,6 +37,9 @@ impl<T: Real> Kernel<T> for Avg2x2Backward<'_, T> {
         for (k, dx) in dx.chunks_exact_mut(p.h * p.w).enumerate() {
             zero_rest(p, dx);
             for i in 0..p.oh {
+                if abandoned(4.0 * p.ow as f64) {
+                    return;
+                }
                 let dy = &dy[(k * p.oh + i) * p.ow..][..p.ow];
                 let mut j = 0;
                 while j < p.ow {
@@ -71,6 +77,9 @@ impl<T: Real> Kernel<T> for Avg<'_, T> {
     unsafe fn run<S: Simd<T = T>>(self) {
         let Avg(p, columns, count_include_pad, x, y) = self;
         for (row, y) in y.chunks_exact_mut(p.ow).enumerate() {
+            if abandoned(4.0 * p.ow as f64) {
+                return;
+            }
             let (plane, i) = (row / p.oh, row % p.oh);
             let x = &x[plane * p.h * p.w..][..p.h * p.w];
             let (first, count) = p.taps(0, i);
@@ -90,6 +99,9 @@ impl<T: Real> Kernel<T> for Avg<'_, T> {
                 unsafe {
                     let mut sum = S::zero();
                     for kh in first..first + count {
+                        if abandoned((8 * n * p.kernel[1]) as f64) {
+                            return;
+                        }
                         let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
                         let line = x[at * p.w..][..p.w].as_ptr();
                         for kw in 0..p.kernel[1] {
@@ -112,8 +124,8 @@ impl<T: Real> Kernel<T> for AvgBackward<'_, T> {
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
         let AvgBackward(p, columns, count_include_pad, dy, dx) = self;
-        let mut g = vec![T::ZERO; p.ow];
-        dx.fill(T::ZERO);
+        let mut g = collect((0..p.ow).map(|_| T::ZERO));
+        fill(dx, T::ZERO);
         for (row, dy) in dy.chunks_exact(p.ow).enumerate() {
             let (plane, i) = (row / p.oh, row % p.oh);
             let dx = &mut dx[plane * p.h * p.w..][..p.h * p.w];
@@ -127,6 +139,9 @@ impl<T: Real> Kernel<T> for AvgBackward<'_, T> {
                 g[j] = dy[j] / divisor::<T>(columns, count_include_pad, rows, j);
             }
             for kh in first..first + count {
+                if abandoned((p.ow * p.kernel[1]) as f64) {
+                    return;
+                }
                 let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
                 let line = &mut dx[at * p.w..][..p.w];
                 for kw in 0..p.kernel[1] {

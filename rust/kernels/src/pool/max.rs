@@ -65,6 +65,9 @@ impl<T: Real, I: Tap> Kernel<T> for Max2x2<'_, T, I> {
     unsafe fn run<S: Simd<T = T>>(self) {
         let Max2x2(p, x, y, tap) = self;
         for (row, y) in y.chunks_exact_mut(p.ow).enumerate() {
+            if abandoned(4.0 * p.ow as f64) {
+                return;
+            }
             let x = &x[(row / p.oh * p.h + row % p.oh * 2) * p.w..][..2 * p.w];
             let mut j = 0;
             while j < p.ow {
@@ -98,6 +101,9 @@ impl<T: Real, I: Tap> Kernel<T> for Max2x2Backward<'_, T, I> {
         for (k, dx) in dx.chunks_exact_mut(p.h * p.w).enumerate() {
             zero_rest(p, dx);
             for i in 0..p.oh {
+                if abandoned(4.0 * p.ow as f64) {
+                    return;
+                }
                 let at = k * size + i * p.ow;
                 let mut j = 0;
                 while j < p.ow {
@@ -149,6 +155,9 @@ impl<T: Real, I: Tap> Kernel<T> for Max<'_, T, I> {
                 unsafe {
                     let (mut best, mut which) = (S::splat(T::NEG_INFINITY), S::load(t.as_ptr()));
                     for kh in first..first + count {
+                        if abandoned((8 * n * p.kernel[1]) as f64) {
+                            return;
+                        }
                         let at = i * p.stride[0] + kh * p.dilation[0] - p.pad[0];
                         let line = x[at * p.w..][..p.w].as_ptr();
                         for kw in 0..p.kernel[1] {
@@ -214,7 +223,7 @@ pub fn max_pool2d_backward<T: Real, I: Tap>(p: &Pool2d, tap: &[I], dy: &[T], dx:
     // Where each tap lies relative to the first one: dividing by the kernel's width for every output is slow.
     let taps = 0..p.kernel[0] * p.kernel[1];
     let offset = |t| t / p.kernel[1] * p.dilation[0] * p.w + t % p.kernel[1] * p.dilation[1];
-    let offsets: Vec<usize> = taps.map(offset).collect();
+    let offsets = collect(taps.map(offset));
     let columns = Columns::new(p);
     let narrow_padding = columns.taps.iter().all(|t| t.1 > 0);
     over_planes::<T>(p.planes, ins, outs, |r| {
@@ -228,9 +237,12 @@ pub fn max_pool2d_backward<T: Real, I: Tap>(p: &Pool2d, tap: &[I], dy: &[T], dx:
             return dispatch_on(isa, Max2x2Backward(p, tap, dy, dx));
         }
         // One addition per output; the order within a plane is that of the outputs.
-        dx.fill(T::ZERO);
+        fill(dx, T::ZERO);
         for (k, dx) in dx.chunks_exact_mut(ins).enumerate() {
             for i in 0..p.oh {
+                if abandoned(4.0 * p.ow as f64) {
+                    return;
+                }
                 let seen = p.taps(0, i).1 > 0;
                 let start = (i * p.stride[0] * p.w).wrapping_sub(p.pad[0] * p.w + p.pad[1]);
                 for j in 0..p.ow {
@@ -258,6 +270,9 @@ pub fn max_pool2d_gather<T: Real, I: Tap>(p: &Pool2d, tap: &[I], x: &[T], y: &mu
             let y = unsafe { shared.slice(plane * outs, outs) };
             let (x, tap) = (&x[plane * ins..][..ins], &tap[plane * outs..][..outs]);
             for i in 0..p.oh {
+                if abandoned(4.0 * p.ow as f64) {
+                    return;
+                }
                 for j in 0..p.ow {
                     let o = i * p.ow + j;
                     let at = p.position(i, j, tap[o].to_usize());

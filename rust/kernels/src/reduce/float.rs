@@ -3,7 +3,7 @@
 use super::fold::{FOLD_CHUNK, Fold, Tree, Trees};
 use crate::element::{Real, Strided};
 use crate::layout::{CHUNK, Dims, check_bounds, gather, numel, offset_of};
-use crate::parallel::{Cost, SharedMut, for_each, for_each_chunk};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each, for_each_chunk};
 use crate::simd::{Isa, Kernel, LANES16, Lanes, Simd, dispatch_on};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -150,6 +150,9 @@ unsafe fn row<S: Simd, O: Fold>(p: *const S::T, n: usize) -> S::T {
         let mut i = 0;
         while i < n {
             let len = FOLD_CHUNK.min(n - i);
+            if i % CHUNK == 0 && abandoned(CHUNK as f64) {
+                break;
+            }
             tree.push::<O>(chunk::<S, O>(p.add(i), len));
             i += len;
         }
@@ -208,6 +211,9 @@ impl<T: Real, O: Fold> Kernel<T> for Rows<'_, T, O> {
                 let mut start = 0;
                 while start < k {
                     let n = FOLD_CHUNK.min(k - start);
+                    if abandoned(n as f64) {
+                        return;
+                    }
                     gather(i.shape(), i.strides(0), p, start, n, buf);
                     tree.push::<O>(chunk::<S, O>(buf, n));
                     start += n;
@@ -331,6 +337,9 @@ impl<T: Real, O: Fold> Kernel<T> for Columns<'_, T, O> {
             while start < k {
                 let len = FOLD_CHUNK.min(k - start);
                 let used = len.min(LANES16);
+                if abandoned((len * n) as f64) {
+                    return;
+                }
                 for v in (0..used * width).step_by(S::LANES) {
                     S::store(acc.add(v), id);
                 }

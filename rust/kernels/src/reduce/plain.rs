@@ -2,7 +2,7 @@
 use super::float::check_halves;
 use crate::element::{Number, Strided};
 use crate::layout::{BLOCK, CHUNK, Dims, gather, numel, offset_of};
-use crate::parallel::{Cost, SharedMut, for_each_chunk};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{Isa, autovec};
 use core::mem::MaybeUninit;
 
@@ -29,11 +29,20 @@ unsafe fn pieces<T: Number>(
         unsafe {
             let p = base.offset(offset_of(o.shape(), o.strides(0), r));
             if dense {
-                f(r, 0, core::slice::from_raw_parts(p, k));
+                for start in (0..k).step_by(CHUNK) {
+                    let n = CHUNK.min(k - start);
+                    f(r, start, core::slice::from_raw_parts(p.add(start), n));
+                    if abandoned(n as f64) {
+                        return;
+                    }
+                }
                 continue;
             }
             for start in (0..k).step_by(BLOCK) {
                 let n = BLOCK.min(k - start);
+                if abandoned(n as f64) {
+                    return;
+                }
                 gather(i.shape(), i.strides(0), p, start, n, buf);
                 f(r, start, core::slice::from_raw_parts(buf, n));
             }
@@ -101,6 +110,9 @@ pub(super) fn reduce<T: Number, A: Number>(
                     unsafe {
                         let y = to.slice(image * c + start, n);
                         for j in 0..k {
+                            if j % 64 == 0 && abandoned((64 * n) as f64) {
+                                return;
+                            }
                             let row = base.0.offset(at + offset_of(i.shape(), i.strides(0), j));
                             let row = core::slice::from_raw_parts(row, n);
                             autovec(isa, || {

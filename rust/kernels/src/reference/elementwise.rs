@@ -339,6 +339,13 @@ pub fn copy<T: Number>(shape: &[usize], x: Strided<'_, T>, out: &mut [T]) {
     }
 }
 
+/// See [`crate::elementwise::fill`].
+pub fn fill<T: Copy + Send + Sync>(out: &mut [T], x: T) {
+    for y in out {
+        *y = x;
+    }
+}
+
 /// See [`crate::elementwise::copy_into`].
 pub fn copy_into<T: Number>(
     shape: &[usize],

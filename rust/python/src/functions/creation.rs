@@ -292,7 +292,8 @@ fn arange(
         Some(stop) => (start.0, stop.0),
         None => (Scalar::Int(0), start.0),
     };
-    run(py, 0, || {
+    let count = (stop.to_f64() - start.to_f64()) / step.0.to_f64();
+    run(py, count.abs() as usize, || {
         ops::arange(start, stop, step.0, given(dtype), device.0)
     })
     .map(PyTensor::new)

@@ -18,6 +18,7 @@ mod arrange;
 mod creation;
 pub(crate) mod custom;
 mod elementwise;
+mod faults;
 mod grad;
 mod loss;
 mod network;
@@ -67,6 +68,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     creation::register(m)?;
     custom::register(m)?;
     elementwise::register(m)?;
+    faults::register(m)?;
     grad::register(m)?;
     loss::register(m)?;
     network::register(m)?;

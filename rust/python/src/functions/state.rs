@@ -9,7 +9,6 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert::Count;
-use crate::seam::{LONG, run};
 
 /// Starts the random numbers anew: the same seed gives the same numbers, on any number of threads.
 ///
@@ -114,6 +113,7 @@ fn info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     allocator.set_item("bytes_in_use", used)?;
     allocator.set_item("bytes_cached", cached)?;
     allocator.set_item("taken_from_system", taken)?;
+    allocator.set_item("heap_blocks", alloc::heap_blocks())?;
     d.set_item("allocator", allocator)?;
     Ok(d)
 }
@@ -150,47 +150,8 @@ fn _force_threads(on: bool) {
     parallel::set_serial_below(on.then_some(0.0));
 }
 
-/// Panics, on this thread or in the pool: for the test that panics become InternalError.
-#[pyfunction]
-#[pyo3(signature = (in_pool = false))]
-fn _panic(py: Python<'_>, in_pool: bool) -> PyResult<()> {
-    run(py, LONG, || {
-        if in_pool {
-            let cost = parallel::Cost {
-                flops: 1e9,
-                bytes: 0.0,
-            };
-            parallel::for_each(64, cost, &|tile| {
-                assert!(tile != 63, "a tile of the test panicked")
-            });
-        }
-        panic!("the test asked for it");
-    })
-}
-
-/// Computes for about `seconds` unless interrupted: for the test that Ctrl-C is heard. Returns whether it ran to the end.
-#[pyfunction]
-fn _spin(py: Python<'_>, seconds: f64) -> PyResult<bool> {
-    run(py, LONG, || {
-        let cost = parallel::Cost {
-            flops: 1e12,
-            bytes: 0.0,
-        };
-        let tiles = (seconds * 1000.0) as usize * parallel::num_threads();
-        parallel::for_each(tiles, cost, &|_| {
-            std::thread::sleep(std::time::Duration::from_millis(1))
-        });
-        if parallel::take_interrupted() {
-            return Err(corten_core::Error::Interrupted);
-        }
-        Ok(true)
-    })
-}
-
 functions!(
     _force_threads,
-    _panic,
-    _spin,
     get_num_threads,
     get_rng_state,
     info,

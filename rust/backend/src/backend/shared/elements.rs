@@ -1,6 +1,7 @@
 //! [`Elements`] over the kernels in `k`.
 
 use corten_kernels::Strided;
+use corten_kernels::alloc;
 use corten_kernels::half::Half;
 use corten_kernels::parallel::take_interrupted;
 
@@ -34,8 +35,12 @@ pub(super) fn done(storage: Storage, shape: impl Into<Shape>) -> Result<Value> {
     Ok(Value::new(storage, shape))
 }
 /// Fresh memory on this device.
-pub(super) fn fresh(dtype: DType, len: usize) -> Result<Storage> {
-    Storage::uninit(dtype, len, DEVICE)
+pub(super) fn fresh(dtype: DType, shape: &[usize]) -> Result<Storage> {
+    Storage::shaped(dtype, shape, DEVICE)
+}
+/// Runs a kernel that needs memory to work in.
+pub(super) fn roomy<R>(op: &'static str, kernel: impl FnOnce() -> R) -> Result<R> {
+    alloc::catch(kernel).map_err(|refused| Error::no_memory(op, "a workspace", Some(refused.bytes)))
 }
 fn strided<'a, T: Element>(x: &'a Value, strides: &'a [isize]) -> Strided<'a, T> {
     Strided {
@@ -141,19 +146,19 @@ fn convert(x: &Value, w: &Walk<1>, out: &mut Storage) -> Result<()> {
 
 impl Elements for Me {
     fn full(&self, shape: &[usize], dtype: DType, x: Scalar) -> Result<Value> {
-        let mut out = fresh(dtype, numel(shape))?;
+        let mut out = fresh(dtype, shape)?;
         let x = if dtype == DType::Bool {
             Scalar::Bool(x.to_bool())
         } else {
             x
         };
-        with_element!(dtype, T => out.slice_mut::<T>().fill(T::from_scalar(x)));
-        Ok(Value::new(out, shape))
+        with_element!(dtype, T => k::elementwise::fill(out.slice_mut::<T>(), T::from_scalar(x)));
+        done(out, shape)
     }
 
     fn unary(&self, op: Unary, x: &Value) -> Result<Value> {
         let w = walk(x.shape(), [x]);
-        let mut out = fresh(x.dtype(), x.numel())?;
+        let mut out = fresh(x.dtype(), x.shape())?;
         let s = &w.strides[0];
         if x.dtype().is_float() {
             with_real!("unary", x.dtype(), T =>
@@ -167,7 +172,7 @@ impl Elements for Me {
 
     fn unary_backward(&self, op: UnaryGrad, saved: &Value, g: &Value) -> Result<Value> {
         let w = walk(saved.shape(), [saved, g]);
-        let mut out = fresh(saved.dtype(), saved.numel())?;
+        let mut out = fresh(saved.dtype(), saved.shape())?;
         let [s, t] = &w.strides;
         with_real!("unary_backward", saved.dtype(), T => k::elementwise::unary_backward::<T>(
             op, &w.shape, strided(saved, s), strided(g, t), out.slice_mut()));
@@ -176,7 +181,7 @@ impl Elements for Me {
 
     fn binary(&self, op: Binary, shape: &[usize], a: &Value, b: &Value) -> Result<Value> {
         let w = walk(shape, [a, b]);
-        let mut out = fresh(a.dtype(), numel(shape))?;
+        let mut out = fresh(a.dtype(), shape)?;
         let [s, t] = &w.strides;
         with_number!(a.dtype(), T => k::elementwise::binary::<T>(
             op, &w.shape, strided(a, s), strided(b, t), out.slice_mut()));
@@ -185,7 +190,7 @@ impl Elements for Me {
 
     fn compare(&self, op: Compare, shape: &[usize], a: &Value, b: &Value) -> Result<Value> {
         let w = walk(shape, [a, b]);
-        let mut out = fresh(DType::Bool, numel(shape))?;
+        let mut out = fresh(DType::Bool, shape)?;
         let [s, t] = &w.strides;
         with_number!(a.dtype(), T => k::elementwise::compare::<T>(
             op, &w.shape, strided(a, s), strided(b, t), out.slice_mut()));
@@ -194,7 +199,7 @@ impl Elements for Me {
 
     fn logical(&self, op: Logical, shape: &[usize], a: &Value, b: &Value) -> Result<Value> {
         let w = walk(shape, [a, b]);
-        let mut out = fresh(DType::Bool, numel(shape))?;
+        let mut out = fresh(DType::Bool, shape)?;
         let [s, t] = &w.strides;
         k::elementwise::logical(op, &w.shape, strided(a, s), strided(b, t), out.slice_mut());
         w.finish(out)
@@ -202,7 +207,7 @@ impl Elements for Me {
 
     fn select(&self, shape: &[usize], c: &Value, a: &Value, b: &Value) -> Result<Value> {
         let w = walk(shape, [c, a, b]);
-        let mut out = fresh(a.dtype(), numel(shape))?;
+        let mut out = fresh(a.dtype(), shape)?;
         let [r, s, t] = &w.strides;
         assert_eq!(a.dtype(), b.dtype(), "operands of one dtype");
         with_word!(a.dtype(), W => k::elementwise::select::<W>(
@@ -218,7 +223,7 @@ impl Elements for Me {
             return self.cast(&self.cast(x, DType::F32)?, dtype);
         }
         let w = walk(x.shape(), [x]);
-        let mut out = fresh(dtype, x.numel())?;
+        let mut out = fresh(dtype, x.shape())?;
         let s = &w.strides[0];
         match x.dtype() {
             DType::F16 => k::half::widen::<F16>(&w.shape, strided(x, s), out.slice_mut()),
@@ -240,7 +245,7 @@ impl Elements for Me {
     }
 
     fn copy(&self, x: &Value) -> Result<Value> {
-        let mut out = fresh(x.dtype(), x.numel())?;
+        let mut out = fresh(x.dtype(), x.shape())?;
         with_word!(x.dtype(), W => k::elementwise::copy::<W>(
             x.shape(), words(x, x.layout.strides()), out.words_mut()));
         done(out, x.shape().clone())
@@ -256,14 +261,14 @@ impl Elements for Me {
     fn reduce(&self, op: Reduce, x: &Value, axes: &[usize]) -> Result<Value> {
         let (strides, outer, inner) = split_axes(x, axes);
         if x.dtype().is_float() {
-            let mut out = fresh(x.dtype(), outer.numel())?;
+            let mut out = fresh(x.dtype(), &outer)?;
             with_real!("reduce", x.dtype(), T =>
                 k::reduce::reduce::<T>(op, &outer, &inner, strided(x, &strides), out.slice_mut()));
             return done(out, outer);
         }
         let wide = matches!(op, Reduce::Sum | Reduce::Prod);
         let dtype = if wide { DType::I64 } else { x.dtype() };
-        let mut out = fresh(dtype, outer.numel())?;
+        let mut out = fresh(dtype, &outer)?;
         with_number!(x.dtype(), T => if wide {
             k::reduce::reduce_int::<T, i64>(op, &outer, &inner, strided(x, &strides), out.slice_mut());
         } else {
@@ -274,7 +279,7 @@ impl Elements for Me {
 
     fn arg_reduce(&self, max: bool, x: &Value, axes: &[usize]) -> Result<Value> {
         let (strides, outer, inner) = split_axes(x, axes);
-        let mut out = fresh(DType::I64, outer.numel())?;
+        let mut out = fresh(DType::I64, &outer)?;
         with_number!(x.dtype(), T => k::reduce::arg_reduce::<T>(
             max, &outer, &inner, strided(x, &strides), out.slice_mut()));
         done(out, outer)
@@ -282,7 +287,7 @@ impl Elements for Me {
 
     fn any_all(&self, all: bool, x: &Value, axes: &[usize]) -> Result<Value> {
         let (strides, outer, inner) = split_axes(x, axes);
-        let mut out = fresh(DType::Bool, outer.numel())?;
+        let mut out = fresh(DType::Bool, &outer)?;
         k::reduce::any_all(all, &outer, &inner, strided(x, &strides), out.slice_mut());
         done(out, outer)
     }
@@ -291,7 +296,7 @@ impl Elements for Me {
         let (x, idx) = (self.contiguous(x)?, self.contiguous(idx)?);
         let rest = &x.shape()[1..];
         let shape: Shape = idx.shape().iter().chain(rest).copied().collect();
-        let mut out = fresh(x.dtype(), shape.numel())?;
+        let mut out = fresh(x.dtype(), &shape)?;
         with_word!(x.dtype(), W => k::index::gather_rows::<W>(
             numel(rest), dense_words(&x), dense(&idx), out.words_mut()));
         done(out, shape)
@@ -301,7 +306,7 @@ impl Elements for Me {
         let (g, idx) = (self.contiguous(g)?, self.contiguous(idx)?);
         let rest = &g.shape()[idx.layout.ndim()..];
         let shape: Shape = [rows].iter().chain(rest).copied().collect();
-        let mut out = fresh(g.dtype(), shape.numel())?;
+        let mut out = fresh(g.dtype(), &shape)?;
         with_real!("scatter_add_rows", g.dtype(), T => k::index::scatter_add_rows::<T>(
             numel(rest), dense(&g), dense(&idx), out.slice_mut()));
         done(out, shape)
@@ -311,7 +316,7 @@ impl Elements for Me {
         let at = self.contiguous(at)?;
         let (before, after) = x.shape().split_at(outer);
         let shape = Shape::from_slice(&[before, &[at.numel()], after].concat());
-        let mut out = fresh(x.dtype(), shape.numel())?;
+        let mut out = fresh(x.dtype(), &shape)?;
         with_word!(x.dtype(), W => k::index::gather::<W>(
             before, after, words(x, x.layout.strides()), dense(&at), out.words_mut()));
         done(out, shape)
@@ -341,7 +346,7 @@ impl Elements for Me {
         } else {
             DType::I64
         };
-        let mut out = fresh(dtype, x.numel())?;
+        let mut out = fresh(dtype, x.shape())?;
         if x.dtype().is_float() {
             with_real!("scan", x.dtype(), T => k::scan::scan::<T>(op, n, dense(&x), out.slice_mut()));
         } else {
@@ -353,32 +358,34 @@ impl Elements for Me {
     fn argsort(&self, descending: bool, x: &Value) -> Result<Value> {
         let x = self.contiguous(x)?;
         let n = x.shape().last().copied().unwrap_or(1);
-        let mut out = fresh(DType::I64, x.numel())?;
-        with_number!(x.dtype(), T => k::sort::argsort::<T>(descending, n, dense(&x), out.slice_mut()));
+        let mut out = fresh(DType::I64, x.shape())?;
+        with_number!(x.dtype(), T => roomy("argsort", || {
+            k::sort::argsort::<T>(descending, n, dense(&x), out.slice_mut());
+        })?);
         done(out, x.shape().clone())
     }
 
     fn uniform(&self, seed: u64, stream: u64, shape: &[usize], dtype: DType) -> Result<Value> {
-        let mut out = fresh(dtype, numel(shape))?;
+        let mut out = fresh(dtype, shape)?;
         with_real!("uniform", dtype, T => k::rng::uniform::<T>(seed, stream, out.slice_mut()));
         done(out, shape)
     }
 
     fn normal(&self, seed: u64, stream: u64, shape: &[usize], dtype: DType) -> Result<Value> {
-        let mut out = fresh(dtype, numel(shape))?;
+        let mut out = fresh(dtype, shape)?;
         with_real!("normal", dtype, T => k::rng::normal::<T>(seed, stream, out.slice_mut()));
         done(out, shape)
     }
 
     fn integers(&self, seed: u64, stream: u64, lo: i64, hi: i64, shape: &[usize]) -> Result<Value> {
-        let mut out = fresh(DType::I64, numel(shape))?;
+        let mut out = fresh(DType::I64, shape)?;
         k::rng::integers(seed, stream, lo, hi, out.slice_mut());
         done(out, shape)
     }
 
     fn dropout(&self, p: f64, seed: u64, stream: u64, x: &Value) -> Result<Value> {
         let x = self.contiguous(x)?;
-        let mut out = fresh(x.dtype(), x.numel())?;
+        let mut out = fresh(x.dtype(), x.shape())?;
         with_real!("dropout", x.dtype(), T =>
             k::rng::dropout::<T>(p, seed, stream, dense(&x), out.slice_mut()));
         done(out, x.shape().clone())

@@ -6,15 +6,23 @@ use corten_kernels::loss::Target;
 use corten_kernels::optim::{Adam, AdamItem, Sgd, SgdItem};
 use corten_kernels::pool::Pool2d;
 
-use super::elements::{check_interrupt, dense, done, fresh};
+use super::elements::{check_interrupt, dense, done, fresh, roomy};
 use super::{Me, k};
 use crate::backend::{AdamParam, Elements, Network, Part, SgdParam};
 use crate::dtype::{DType, Element};
 use crate::error::Result;
+use crate::list::try_vec;
 use crate::shape::{Shape, broadcast_shapes, numel};
 use crate::storage::Storage;
 use crate::value::Value;
 use crate::with_real;
+
+/// [`with_real!`] for a kernel that may need memory to work in.
+macro_rules! kernel {
+    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
+        with_real!($op, $dtype, $T => roomy($op, || $body)?)
+    };
+}
 
 /// The last two axes of `x` as a matrix.
 fn mat<T: Element>(x: &Value, transposed: bool) -> Mat<'_, T> {
@@ -28,7 +36,7 @@ fn mat<T: Element>(x: &Value, transposed: bool) -> Mat<'_, T> {
     }
 }
 /// Storage offset of each matrix of `x`, its batch axes broadcast to `batch`, relative to the first.
-fn batch_offsets(x: &Value, batch: &[usize]) -> Vec<isize> {
+fn batch_offsets(x: &Value, batch: &[usize]) -> Result<Vec<isize>> {
     let n = x.layout.ndim() - 2;
     let mut out = vec![0isize];
     for (d, &size) in batch.iter().enumerate() {
@@ -37,16 +45,17 @@ fn batch_offsets(x: &Value, batch: &[usize]) -> Vec<isize> {
             Some(a) if x.shape()[a] != 1 => x.layout.strides()[a],
             _ => 0,
         };
-        out = out
-            .iter()
-            .flat_map(|&o| (0..size as isize).map(move |i| o + i * stride))
-            .collect();
+        let mut next = try_vec(out.len().saturating_mul(size))?;
+        for &o in &out {
+            next.extend((0..size as isize).map(|i| o + i * stride));
+        }
+        out = next;
     }
-    out
+    Ok(out)
 }
 /// An output that is computed only when `needed`.
-fn maybe(needed: bool, dtype: DType, len: usize) -> Result<Option<Storage>> {
-    needed.then(|| fresh(dtype, len)).transpose()
+fn maybe(needed: bool, dtype: DType, shape: &[usize]) -> Result<Option<Storage>> {
+    needed.then(|| fresh(dtype, shape)).transpose()
 }
 fn part<T: Element>(s: &mut Option<Storage>) -> Option<&mut [T]> {
     s.as_mut().map(Storage::slice_mut)
@@ -114,16 +123,16 @@ impl Network for Me {
         }
         let batch = broadcast_shapes("matmul", &a.shape()[..na - 2], &b.shape()[..nb - 2])?;
         let shape: Shape = batch.iter().copied().chain([m, n]).collect();
-        let mut out = fresh(a.dtype(), shape.numel())?;
+        let mut out = fresh(a.dtype(), &shape)?;
         if out.is_empty() {
             return done(out, shape); // however many empty products there are
         }
-        with_real!("matmul", a.dtype(), T => {
+        let (oa, ob) = (batch_offsets(a, &batch)?, batch_offsets(b, &batch)?);
+        kernel!("matmul", a.dtype(), T => {
             let (ma, mb) = (mat::<T>(a, false), mat::<T>(b, false));
             if batch.is_empty() {
                 k::gemm::gemm(m, n, kk, ma, mb, out.slice_mut(), Epilogue::default());
             } else {
-                let (oa, ob) = (batch_offsets(a, &batch), batch_offsets(b, &batch));
                 k::gemm::gemm_batched(m, n, kk, ma, &oa, mb, &ob, out.slice_mut());
             }
         });
@@ -140,9 +149,9 @@ impl Network for Me {
     ) -> Result<(Value, Option<Value>)> {
         let (m, kk, n) = (x.shape()[0], x.shape()[1], w.shape()[0]);
         let bias = bias.map(|b| self.contiguous(b)).transpose()?;
-        let mut out = fresh(x.dtype(), numel(&[m, n]))?;
-        let mut pre = maybe(keep_pre, x.dtype(), numel(&[m, n]))?;
-        with_real!("linear", x.dtype(), T => {
+        let mut out = fresh(x.dtype(), &[m, n])?;
+        let mut pre = maybe(keep_pre, x.dtype(), &[m, n])?;
+        kernel!("linear", x.dtype(), T => {
             let epilogue = Epilogue {
                 bias: bias.as_ref().map(dense::<T>),
                 act,
@@ -168,10 +177,10 @@ impl Network for Me {
             self.contiguous(w)?,
             self.contiguous(dz)?,
         );
-        let mut dx = maybe(needs[0], x.dtype(), numel(&[m, kk]))?;
-        let mut dw = maybe(needs[1], x.dtype(), numel(&[n, kk]))?;
-        let mut db = maybe(needs[2], x.dtype(), n)?;
-        with_real!("linear", x.dtype(), T => k::gemm::linear_backward::<T>(
+        let mut dx = maybe(needs[0], x.dtype(), &[m, kk])?;
+        let mut dw = maybe(needs[1], x.dtype(), &[n, kk])?;
+        let mut db = maybe(needs[2], x.dtype(), &[n])?;
+        kernel!("linear", x.dtype(), T => k::gemm::linear_backward::<T>(
             m, n, kk, dense(&x), dense(&w), dense(&dz), part(&mut dx), part(&mut dw), part(&mut db)));
         Ok([
             dx.map(|s| done(s, [m, kk])).transpose()?,
@@ -191,8 +200,8 @@ impl Network for Me {
         let (x, w) = (self.contiguous(x)?, self.contiguous(w)?);
         let bias = bias.map(|b| self.contiguous(b)).transpose()?;
         let shape = [p.n, p.o, p.oh, p.ow];
-        let mut out = fresh(x.dtype(), numel(&shape))?;
-        with_real!("conv2d", x.dtype(), T => k::conv::conv2d::<T>(
+        let mut out = fresh(x.dtype(), &shape)?;
+        kernel!("conv2d", x.dtype(), T => k::conv::conv2d::<T>(
             p, dense(&x), dense(&w), bias.as_ref().map(dense), act, out.slice_mut()));
         done(out, shape)
     }
@@ -200,8 +209,8 @@ impl Network for Me {
     fn conv2d_dx(&self, p: &Conv2d, dy: &Value, w: &Value) -> Result<Value> {
         let (dy, w) = (self.contiguous(dy)?, self.contiguous(w)?);
         let shape = [p.n, p.c, p.h, p.w];
-        let mut out = fresh(dy.dtype(), numel(&shape))?;
-        with_real!("conv2d", dy.dtype(), T =>
+        let mut out = fresh(dy.dtype(), &shape)?;
+        kernel!("conv2d", dy.dtype(), T =>
             k::conv::conv2d_dx::<T>(p, dense(&dy), dense(&w), out.slice_mut()));
         done(out, shape)
     }
@@ -216,9 +225,9 @@ impl Network for Me {
     ) -> Result<(Option<Value>, Option<Value>)> {
         let (x, dy) = (self.contiguous(x)?, self.contiguous(dy)?);
         let shape = [p.o, p.c / p.groups, p.kernel[0], p.kernel[1]];
-        let mut dw = maybe(need_dw, x.dtype(), numel(&shape))?;
-        let mut db = maybe(need_db, x.dtype(), p.o)?;
-        with_real!("conv2d", x.dtype(), T => k::conv::conv2d_dw::<T>(
+        let mut dw = maybe(need_dw, x.dtype(), &shape)?;
+        let mut db = maybe(need_db, x.dtype(), &[p.o])?;
+        kernel!("conv2d", x.dtype(), T => k::conv::conv2d_dw::<T>(
             p, dense(&x), dense(&dy), part(&mut dw), part(&mut db)));
         Ok((
             dw.map(|s| done(s, shape)).transpose()?,
@@ -229,9 +238,9 @@ impl Network for Me {
     fn max_pool2d(&self, p: &Pool2d, x: &Value) -> Result<(Value, Value)> {
         let x = self.contiguous(x)?;
         let shape = plane_shape(&x, p.oh, p.ow);
-        let mut y = fresh(x.dtype(), shape.numel())?;
-        let mut tap = fresh(tap_dtype(p), shape.numel())?;
-        with_real!("max_pool2d", x.dtype(), T => with_tap!(tap.dtype(), I =>
+        let mut y = fresh(x.dtype(), &shape)?;
+        let mut tap = fresh(tap_dtype(p), &shape)?;
+        kernel!("max_pool2d", x.dtype(), T => with_tap!(tap.dtype(), I =>
             k::pool::max_pool2d::<T, I>(p, dense(&x), y.slice_mut(), tap.slice_mut())));
         Ok((done(y, shape.clone())?, done(tap, shape)?))
     }
@@ -239,8 +248,8 @@ impl Network for Me {
     fn max_pool2d_backward(&self, p: &Pool2d, tap: &Value, dy: &Value) -> Result<Value> {
         let dy = self.contiguous(dy)?;
         let shape = plane_shape(&dy, p.h, p.w);
-        let mut dx = fresh(dy.dtype(), shape.numel())?;
-        with_real!("max_pool2d", dy.dtype(), T => with_tap!(tap.dtype(), I =>
+        let mut dx = fresh(dy.dtype(), &shape)?;
+        kernel!("max_pool2d", dy.dtype(), T => with_tap!(tap.dtype(), I =>
             k::pool::max_pool2d_backward::<T, I>(p, dense(tap), dense(&dy), dx.slice_mut())));
         done(dx, shape)
     }
@@ -248,8 +257,8 @@ impl Network for Me {
     fn max_pool2d_gather(&self, p: &Pool2d, tap: &Value, x: &Value) -> Result<Value> {
         let x = self.contiguous(x)?;
         let shape = plane_shape(&x, p.oh, p.ow);
-        let mut y = fresh(x.dtype(), shape.numel())?;
-        with_real!("max_pool2d", x.dtype(), T => with_tap!(tap.dtype(), I =>
+        let mut y = fresh(x.dtype(), &shape)?;
+        kernel!("max_pool2d", x.dtype(), T => with_tap!(tap.dtype(), I =>
             k::pool::max_pool2d_gather::<T, I>(p, dense(tap), dense(&x), y.slice_mut())));
         done(y, shape)
     }
@@ -257,8 +266,8 @@ impl Network for Me {
     fn avg_pool2d(&self, p: &Pool2d, count_include_pad: bool, x: &Value) -> Result<Value> {
         let x = self.contiguous(x)?;
         let shape = plane_shape(&x, p.oh, p.ow);
-        let mut y = fresh(x.dtype(), shape.numel())?;
-        with_real!("avg_pool2d", x.dtype(), T =>
+        let mut y = fresh(x.dtype(), &shape)?;
+        kernel!("avg_pool2d", x.dtype(), T =>
             k::pool::avg_pool2d::<T>(p, count_include_pad, dense(&x), y.slice_mut()));
         done(y, shape)
     }
@@ -271,8 +280,8 @@ impl Network for Me {
     ) -> Result<Value> {
         let dy = self.contiguous(dy)?;
         let shape = plane_shape(&dy, p.h, p.w);
-        let mut dx = fresh(dy.dtype(), shape.numel())?;
-        with_real!("avg_pool2d", dy.dtype(), T =>
+        let mut dx = fresh(dy.dtype(), &shape)?;
+        kernel!("avg_pool2d", dy.dtype(), T =>
             k::pool::avg_pool2d_backward::<T>(p, count_include_pad, dense(&dy), dx.slice_mut()));
         done(dx, shape)
     }
@@ -282,8 +291,8 @@ impl Network for Me {
         let n = x.layout.ndim();
         let (h, w) = (x.shape()[n - 2], x.shape()[n - 1]);
         let shape = plane_shape(&x, oh, ow);
-        let mut y = fresh(x.dtype(), shape.numel())?;
-        with_real!("adaptive_avg_pool2d", x.dtype(), T =>
+        let mut y = fresh(x.dtype(), &shape)?;
+        kernel!("adaptive_avg_pool2d", x.dtype(), T =>
             k::pool::adaptive_avg_pool2d::<T>(planes(&x), h, w, oh, ow, dense(&x), y.slice_mut()));
         done(y, shape)
     }
@@ -293,8 +302,8 @@ impl Network for Me {
         let n = dy.layout.ndim();
         let (oh, ow) = (dy.shape()[n - 2], dy.shape()[n - 1]);
         let shape = plane_shape(&dy, h, w);
-        let mut dx = fresh(dy.dtype(), shape.numel())?;
-        with_real!("adaptive_avg_pool2d", dy.dtype(), T => k::pool::adaptive_avg_pool2d_backward::<T>(
+        let mut dx = fresh(dy.dtype(), &shape)?;
+        kernel!("adaptive_avg_pool2d", dy.dtype(), T => k::pool::adaptive_avg_pool2d_backward::<T>(
             planes(&dy), h, w, oh, ow, dense(&dy), dx.slice_mut()));
         done(dx, shape)
     }
@@ -302,8 +311,8 @@ impl Network for Me {
     fn batch_norm_stats(&self, x: &Value) -> Result<(Value, Value)> {
         let x = self.contiguous(x)?;
         let (n, c, s) = ncs(&x);
-        let (mut mean, mut var) = (fresh(x.dtype(), c)?, fresh(x.dtype(), c)?);
-        with_real!("batch_norm", x.dtype(), T => k::norm::batch_norm_stats::<T>(
+        let (mut mean, mut var) = (fresh(x.dtype(), &[c])?, fresh(x.dtype(), &[c])?);
+        kernel!("batch_norm", x.dtype(), T => k::norm::batch_norm_stats::<T>(
             n, c, s, dense(&x), mean.slice_mut(), var.slice_mut()));
         Ok((done(mean, [c])?, done(var, [c])?))
     }
@@ -324,8 +333,8 @@ impl Network for Me {
         let gamma = gamma.map(|v| self.contiguous(v)).transpose()?;
         let beta = beta.map(|v| self.contiguous(v)).transpose()?;
         let (n, c, s) = ncs(&x);
-        let mut y = fresh(x.dtype(), x.numel())?;
-        with_real!("batch_norm", x.dtype(), T => k::norm::batch_norm_apply::<T>(
+        let mut y = fresh(x.dtype(), x.shape())?;
+        kernel!("batch_norm", x.dtype(), T => k::norm::batch_norm_apply::<T>(
             n, c, s, dense(&x), dense(&mean), dense(&rstd),
             gamma.as_ref().map(dense), beta.as_ref().map(dense), y.slice_mut()));
         done(y, x.shape().clone())
@@ -345,10 +354,10 @@ impl Network for Me {
         let (mean, rstd) = (self.contiguous(mean)?, self.contiguous(rstd)?);
         let gamma = gamma.map(|v| self.contiguous(v)).transpose()?;
         let (n, c, s) = ncs(&x);
-        let mut dx = maybe(needs[0], x.dtype(), x.numel())?;
-        let mut dgamma = maybe(needs[1], x.dtype(), c)?;
-        let mut dbeta = maybe(needs[2], x.dtype(), c)?;
-        with_real!("batch_norm", x.dtype(), T => k::norm::batch_norm_backward::<T>(
+        let mut dx = maybe(needs[0], x.dtype(), x.shape())?;
+        let mut dgamma = maybe(needs[1], x.dtype(), &[c])?;
+        let mut dbeta = maybe(needs[2], x.dtype(), &[c])?;
+        kernel!("batch_norm", x.dtype(), T => k::norm::batch_norm_backward::<T>(
             n, c, s, dense(&x), dense(&dy), dense(&mean), dense(&rstd), gamma.as_ref().map(dense),
             batch_stats, part(&mut dx), part(&mut dgamma), part(&mut dbeta)));
         Ok([
@@ -370,9 +379,9 @@ impl Network for Me {
         let gamma = gamma.map(|v| self.contiguous(v)).transpose()?;
         let beta = beta.map(|v| self.contiguous(v)).transpose()?;
         let (rows, cols) = (x.shape()[0], x.shape()[1]);
-        let mut y = fresh(x.dtype(), x.numel())?;
-        let (mut mean, mut rstd) = (fresh(x.dtype(), rows)?, fresh(x.dtype(), rows)?);
-        with_real!("layer_norm", x.dtype(), T => k::norm::layer_norm::<T>(
+        let mut y = fresh(x.dtype(), x.shape())?;
+        let (mut mean, mut rstd) = (fresh(x.dtype(), &[rows])?, fresh(x.dtype(), &[rows])?);
+        kernel!("layer_norm", x.dtype(), T => k::norm::layer_norm::<T>(
             rows, cols, centred, eps, dense(&x), gamma.as_ref().map(dense), beta.as_ref().map(dense),
             y.slice_mut(), mean.slice_mut(), rstd.slice_mut()));
         Ok([
@@ -395,10 +404,10 @@ impl Network for Me {
         let (x, dy) = (self.contiguous(x)?, self.contiguous(dy)?);
         let gamma = gamma.map(|v| self.contiguous(v)).transpose()?;
         let (rows, cols) = (x.shape()[0], x.shape()[1]);
-        let mut dx = maybe(needs[0], x.dtype(), x.numel())?;
-        let mut dgamma = maybe(needs[1], x.dtype(), cols)?;
-        let mut dbeta = maybe(needs[2], x.dtype(), cols)?;
-        with_real!("layer_norm", x.dtype(), T => k::norm::layer_norm_backward::<T>(
+        let mut dx = maybe(needs[0], x.dtype(), x.shape())?;
+        let mut dgamma = maybe(needs[1], x.dtype(), &[cols])?;
+        let mut dbeta = maybe(needs[2], x.dtype(), &[cols])?;
+        kernel!("layer_norm", x.dtype(), T => k::norm::layer_norm_backward::<T>(
             rows, cols, centred, dense(&x), dense(&dy), dense(mean), dense(rstd), gamma.as_ref().map(dense),
             part(&mut dx), part(&mut dgamma), part(&mut dbeta)));
         Ok([
@@ -412,8 +421,8 @@ impl Network for Me {
         let x = self.contiguous(x)?;
         let n = x.layout.ndim();
         let (rows, cols) = (numel(&x.shape()[..n - 1]), x.shape()[n - 1]);
-        let mut y = fresh(x.dtype(), x.numel())?;
-        with_real!("softmax", x.dtype(), T =>
+        let mut y = fresh(x.dtype(), x.shape())?;
+        kernel!("softmax", x.dtype(), T =>
             k::softmax::softmax::<T>(log, rows, cols, dense(&x), y.slice_mut()));
         done(y, x.shape().clone())
     }
@@ -422,8 +431,8 @@ impl Network for Me {
         let (y, dy) = (self.contiguous(y)?, self.contiguous(dy)?);
         let n = y.layout.ndim();
         let (rows, cols) = (numel(&y.shape()[..n - 1]), y.shape()[n - 1]);
-        let mut dx = fresh(y.dtype(), y.numel())?;
-        with_real!("softmax", y.dtype(), T => k::softmax::softmax_backward::<T>(
+        let mut dx = fresh(y.dtype(), y.shape())?;
+        kernel!("softmax", y.dtype(), T => k::softmax::softmax_backward::<T>(
             log, rows, cols, dense(&y), dense(&dy), dx.slice_mut()));
         done(dx, y.shape().clone())
     }
@@ -431,8 +440,8 @@ impl Network for Me {
     fn cross_entropy(&self, x: &Value, t: &Value) -> Result<(Value, Value)> {
         let (x, t) = (self.contiguous(x)?, self.contiguous(t)?);
         let (rows, cols) = (x.shape()[0], x.shape()[1]);
-        let (mut lse, mut loss) = (fresh(x.dtype(), rows)?, fresh(x.dtype(), rows)?);
-        with_real!("cross_entropy", x.dtype(), T => k::loss::cross_entropy::<T>(
+        let (mut lse, mut loss) = (fresh(x.dtype(), &[rows])?, fresh(x.dtype(), &[rows])?);
+        kernel!("cross_entropy", x.dtype(), T => k::loss::cross_entropy::<T>(
             rows, cols, dense(&x), target(&t), lse.slice_mut(), loss.slice_mut()));
         Ok((done(lse, [rows])?, done(loss, [rows])?))
     }
@@ -450,8 +459,8 @@ impl Network for Me {
             self.contiguous(g)?,
         );
         let (rows, cols) = (x.shape()[0], x.shape()[1]);
-        let mut dx = fresh(x.dtype(), x.numel())?;
-        with_real!("cross_entropy", x.dtype(), T => k::loss::cross_entropy_backward::<T>(
+        let mut dx = fresh(x.dtype(), x.shape())?;
+        kernel!("cross_entropy", x.dtype(), T => k::loss::cross_entropy_backward::<T>(
             rows, cols, dense(&x), target(&t), dense(lse), dense(&g), dx.slice_mut()));
         done(dx, [rows, cols])
     }
@@ -463,7 +472,7 @@ impl Network for Me {
         let dtype = first.g.dtype();
         let grads = items.iter().map(|i| self.contiguous(i.g));
         let grads: Vec<Value> = grads.collect::<Result<_>>()?;
-        with_real!("sgd_step", dtype, T => {
+        kernel!("sgd_step", dtype, T => {
             let each = items.iter_mut().zip(&grads);
             let mut list: Vec<_> = each.map(|(i, g)| SgdItem {
                 p: i.p.elements::<T>(),
@@ -482,7 +491,7 @@ impl Network for Me {
         let dtype = first.g.dtype();
         let grads = items.iter().map(|i| self.contiguous(i.g));
         let grads: Vec<Value> = grads.collect::<Result<_>>()?;
-        with_real!("adam_step", dtype, T => {
+        kernel!("adam_step", dtype, T => {
             let each = items.iter_mut().zip(&grads);
             let mut list: Vec<_> = each.map(|(i, g)| AdamItem {
                 p: i.p.elements::<T>(),
