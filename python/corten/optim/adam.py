@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from operator import setitem
 from typing import Any
 
 from .._core import adam_step
 from ..checks import at_least
 from ..functions import Tensor
-from .optimizer import Optimizer, ParamsLike, state_like
+from .optimizer import Optimizer, ParamsLike, Update, state_like
 
 __all__ = ["Adam", "AdamW"]
 
@@ -75,7 +77,8 @@ class Adam(Optimizer):
         if not fits:
             raise ValueError(f"[{name}] betas must be two numbers in [0, 1), got {betas}")
 
-    def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+    def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Update]:
+        updates: list[Update] = []
         beta1, beta2 = group["betas"]
         for p in params:
             if p not in self.state:
@@ -83,7 +86,8 @@ class Adam(Optimizer):
         for some, some_grads in self._cohorts(params, grads, "step").values():
             states = [self.state[p] for p in some]
             step = states[0]["step"] + 1
-            adam_step(
+            update = partial(
+                adam_step,
                 some,
                 some_grads,
                 [s["exp_avg"] for s in states],
@@ -97,8 +101,9 @@ class Adam(Optimizer):
                 decoupled=self._decoupled,
                 maximize=group["maximize"],
             )
-            for s in states:
-                s["step"] = step
+            updates.append(update)
+            updates += [partial(setitem, s, "step", step) for s in states]
+        return updates
 
 
 class AdamW(Adam):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import call
 from typing import Any
 
 from ..functions import Tensor, asarray, dtype, float32, set_grad_enabled, zeros_like
@@ -11,6 +13,9 @@ __all__ = ["Optimizer", "ParamsLike"]
 
 # Tensors, groups, or the pairs of `named_parameters()`.
 ParamsLike = Iterable[Tensor] | Iterable[Mapping[str, Any]] | Iterable[tuple[str, Tensor]]
+
+# A part of a step: a compiled function with its arguments, as `functools.partial` makes them.
+Update = Callable[[], object]
 
 
 def state_like(p: Tensor) -> Tensor:
@@ -104,8 +109,12 @@ class Optimizer:
         """Raise ValueError with the rule if a hyper-parameter of the group is out of range."""
         raise NotImplementedError
 
-    def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        """Update the parameters of one group, all of which have gradients."""
+    def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Update]:
+        """What a step does to the parameters of one group, all of which have gradients, and to their state.
+
+        All groups' updates are called one after the other, and Ctrl-C waits until the last is done: Python looks for
+        signals between its own instructions, and compiled functions called by compiled functions have none.
+        """
         raise NotImplementedError
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -120,6 +129,8 @@ class Optimizer:
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Update every parameter that has a gradient; the others stay as they are.
 
+        Ctrl-C comes before a step or after it, never in its middle.
+
         Args:
             closure: computes the loss anew, with its gradients, and returns it; called once if given.
 
@@ -133,6 +144,7 @@ class Optimizer:
                 loss = closure()
             finally:
                 set_grad_enabled(previous)
+        updates: list[Update] = []
         for group in self.param_groups:
             self._check(group)  # a schedule may have written nonsense
             params: list[Tensor] = []
@@ -143,7 +155,8 @@ class Optimizer:
                     params.append(p)
                     grads.append(grad)
             if params:
-                self._step_group(group, params, grads)
+                updates += self._updates(group, params, grads)
+        deque(map(call, updates), maxlen=0)
         return loss
 
     def _cohorts(

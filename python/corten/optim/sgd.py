@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from operator import setitem
 from typing import Any
 
 from .._core import sgd_step
 from ..checks import at_least
 from ..functions import Tensor
-from .optimizer import Optimizer, ParamsLike, state_like
+from .optimizer import Optimizer, ParamsLike, Update, state_like
 
 __all__ = ["SGD"]
 
@@ -78,7 +80,8 @@ class SGD(Optimizer):
                 f"dampening {group['dampening']}"
             )
 
-    def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+    def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Update]:
+        updates: list[Update] = []
         settings = {k: group[k] for k in ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")}
         # The first step of a parameter sets its momentum, later ones add to it: two cohorts if some start late.
         started = [self.state.get(p, {}).get("momentum_buffer") is not None for p in params]
@@ -91,8 +94,11 @@ class SGD(Optimizer):
                 some = [params[i] for i in indices]
                 buffers = None
                 if group["momentum"]:
-                    if first:
-                        for p in some:
-                            self.state[p] = {"momentum_buffer": state_like(p)}
-                    buffers = [self.state[p]["momentum_buffer"] for p in some]
-                sgd_step(some, [grads[i] for i in indices], buffers, first=first, **settings)
+                    new = first and [state_like(p) for p in some]
+                    buffers = new or [self.state[p]["momentum_buffer"] for p in some]
+                some_grads = [grads[i] for i in indices]
+                updates.append(partial(sgd_step, some, some_grads, buffers, first=first, **settings))
+                if first and buffers:
+                    for p, b in zip(some, buffers, strict=True):
+                        updates.append(partial(setitem, self.state, p, {"momentum_buffer": b}))
+        return updates
