@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import gc
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -246,20 +245,6 @@ def test_many_threads_compute_right() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("in_pool", [False, True])
-def test_a_panic_is_an_internal_error_and_the_library_works_on(in_pool: bool, capfd) -> None:
-    ct.set_num_threads(3)
-    a = ct.ones((200, 300), requires_grad=True)
-    for _ in range(3):
-        with pytest.raises(ct.InternalError, match=r"\[corten\].*state\.rs:\d+.*bug in corten.*report"):
-            _core._panic(in_pool)
-        (a @ ct.ones((300, 100))).sum().backward()
-    assert set(a.grad.numpy().ravel().tolist()) == {300.0}
-    assert issubclass(ct.InternalError, RuntimeError)
-    if os.environ.get("RUST_BACKTRACE", "0") == "0":
-        assert capfd.readouterr().err == ""
-
-
 def test_set_num_threads_is_not_clamped() -> None:
     for n in (1, 3, 2 * (os.cpu_count() or 1) + 5):
         ct.set_num_threads(n)
@@ -279,88 +264,6 @@ def script(code: str, *, timeout: float = 60, **environment: str) -> subprocess.
         env={**os.environ, **environment},
         check=False,
     )
-
-
-LONG = """
-import time
-import corten as ct
-from corten import _core
-small = ct.ones((64, 64))
-{setup}
-{probe}
-start = time.perf_counter()
-{probe}
-print((time.perf_counter() - start) * {factor}, flush=True)
-try:
-    while True:
-        {call}
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-# The library works on.
-assert (small @ small).sum().item() == 64 ** 3
-print("works", flush=True)
-"""
-#: kind -> set-up, a small part of the call, the call, how many times longer than the part it takes
-LONG_CALLS = {
-    "matmul": ("a, b = ct.ones((2000, 2000)), ct.ones((8000, 8000))", "a @ a", "b @ b", 64),
-    "conv2d": (
-        "x, w = ct.ones((6, 128, 200, 200)), ct.ones((128, 128, 9, 9))",
-        "_core.conv2d(x[:1], w)",
-        "_core.conv2d(x, w)",
-        6,
-    ),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("kind", LONG_CALLS)
-def test_ctrl_c_is_heard_within_a_kernel(kind: str) -> None:
-    """One call takes seconds; KeyboardInterrupt must come well before its end."""
-    setup, probe, call, factor = LONG_CALLS[kind]
-    child = subprocess.Popen(
-        [sys.executable, "-c", LONG.format(setup=setup, probe=probe, call=call, factor=factor)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert child.stdout is not None
-        whole = float(child.stdout.readline())
-        time.sleep(0.1 * whole)
-        sent = time.perf_counter()
-        child.send_signal(signal.SIGINT)
-        assert child.stdout.readline() == "interrupted\n"
-        waited = time.perf_counter() - sent
-        assert child.stdout.readline() == "works\n"
-        # Asked for every 20 ms, also in the middle of a tile; the rest is for a busy machine.
-        assert waited < 0.5, f"{waited:.2f} s until the interrupt of a call of {whole:.1f} s"
-        assert child.wait(timeout=30) == 0
-    finally:
-        child.kill()
-        child.communicate()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_fork_after_threads_have_run() -> None:
-    run = script(
-        """
-import os, warnings
-warnings.simplefilter("ignore")
-import corten as ct
-ct.set_num_threads(3)
-a = ct.rand(200, 200, dtype="float64")
-before = (a @ a).numpy().tobytes()
-child = os.fork()
-if child == 0:
-    os._exit(0 if (a @ a).numpy().tobytes() == before else 1)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert (a @ a).numpy().tobytes() == before
-print("fine")
-""",
-        CORTEN_SERIAL_BELOW="0",
-    )
-    assert run.stdout == "fine\n", run.stderr
 
 
 def test_exit_while_a_thread_computes() -> None:
