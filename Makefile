@@ -21,7 +21,7 @@ RUST_SOURCES := $(shell find rust -name target -prune -o \( -name '*.rs' -o -nam
 DEPS_STAMP  := $(VENV)/.corten-deps
 BUILD_STAMP := $(VENV)/.corten-build-$(PROFILE)
 
-.PHONY: help demo build test test-rust test-python lint lint-rust lint-python format check mutation bench overhead wheel clean
+.PHONY: help demo build test test-rust test-python lint lint-rust lint-python format check mutation bench overhead wheel asan clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,15 @@ test-rust: ## the kernels' and the core's tests
 
 test-python: $(BUILD_STAMP) ## pytest
 	$(PY) -m pytest
+
+# A build of its own, with a compiler flag that stable Rust has behind a switch. Debug information would double its memory.
+# CORTEN_ISA: every path of vector instructions that the machine has is run by the tests themselves.
+ASAN_TARGET ?= x86_64-unknown-linux-gnu
+asan: ## the Rust tests under AddressSanitizer (takes a while)
+	@tools/preflight.sh
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg corten_exact" CARGO_PROFILE_TEST_DEBUG=line-tables-only \
+	ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1:$(ASAN_OPTIONS) PROPTEST_CASES=$(or $(PROPTEST_CASES),32) \
+	cargo test --quiet --target $(ASAN_TARGET) --target-dir target/asan -p corten-kernels -p corten-backend -p corten-core --lib --tests
 
 lint: lint-rust lint-python ## fmt, clippy, ruff, mypy, stubtest: warnings are errors
 
