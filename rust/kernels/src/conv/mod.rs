@@ -3,8 +3,10 @@
 //! All three passes run on `expand`: copies of the source, one per kernel column, in which every tap of the kernel is one
 //! unbroken run of pixels. `correlate` multiplies weights with such runs (the forward pass); `dx` goes the other way, from
 //! weights and dy into the runs and from those back into the image; `dw` takes inner products of runs with dy. No im2col
-//! matrix exists, and what is summed in which order depends on the geometry alone.
+//! matrix exists, and what is summed in which order depends on the geometry alone. Depthwise convolutions, which are no
+//! products of matrices, have a file of their own.
 mod correlate;
+mod depthwise;
 mod dw;
 mod dx;
 mod expand;
@@ -123,6 +125,9 @@ pub fn conv2d<T: Real>(
         w.len(),
         p.w_len()
     );
+    if depthwise::fits(p) {
+        return depthwise::forward(p, x, w, bias, act, y);
+    }
     let correlate = Correlate {
         n: p.n,
         groups: p.groups,
@@ -157,6 +162,9 @@ pub fn conv2d_dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
         w.len(),
         p.w_len()
     );
+    if depthwise::fits(p) {
+        return depthwise::dx(p, dy, w, dx);
+    }
     dx::run(p, dy, w, dx);
 }
 
@@ -185,6 +193,9 @@ pub fn conv2d_dw<T: Real>(
             dw.len(),
             p.w_len()
         );
+    }
+    if depthwise::fits(p) {
+        return depthwise::dw(p, x, dy, dw, db);
     }
     dw::run(p, x, dy, dw, db);
 }

@@ -122,6 +122,30 @@ fn check<T: Real>(p: &Conv2d, act: Activation) {
 }
 
 #[test]
+fn depthwise() {
+    let one = [1, 1];
+    let all = [
+        geometry([2, 5, 9, 11, 5], [3, 3], one, one, one, 5),
+        geometry([2, 3, 40, 67, 6], [5, 5], one, [2, 2], one, 3),
+        geometry([1, 3, 17, 18, 12], [3, 2], [2, 1], [1, 0], [1, 2], 3),
+        geometry([2, 4, 19, 33, 4], [3, 3], [2, 2], one, one, 4),
+        geometry([2, 2, 23, 41, 4], [4, 7], [3, 3], [2, 3], [2, 1], 2),
+        geometry([2, 2, 13, 37, 2], [1, 3], [1, 2], [0, 5], [1, 3], 2),
+        geometry([2, 4, 1, 100, 4], [1, 5], one, [0, 4], one, 4),
+        // More padding than the kernel reaches, and an image smaller than the kernel.
+        geometry([1, 2, 3, 3, 2], [2, 2], one, [3, 3], one, 2),
+        geometry([1, 2, 2, 2, 2], [3, 3], [2, 2], [2, 2], one, 2),
+        // Several strips.
+        geometry([1, 2, 70, 200, 2], [3, 3], one, one, one, 2),
+    ];
+    for p in &all {
+        check::<f32>(p, Activation::Relu);
+        check::<f64>(p, Activation::None);
+        check::<f32>(p, Activation::Gelu);
+    }
+}
+
+#[test]
 fn models() {
     let one = [1, 1];
     let all = [
