@@ -135,27 +135,30 @@ impl<T: Real> Kernel<T> for Fill<'_, T> {
     unsafe fn run<S: Simd<T = T>>(self) {
         let g = self.reads;
         let (pitch, step) = (g.pitch(), g.step[1]);
-        for r in 0..g.rows(self.rows) {
-            for f in 0..step {
+        for f in 0..step {
+            let (low, high, from) = g.columns(f);
+            for r in 0..g.rows(self.rows) {
                 // SAFETY: the copy has room for these rows and the slack; what is read lies in the plane's row.
                 unsafe {
                     let out = self.copy.add((r * step + f) * pitch);
-                    let (low, high, from) = g.columns(f);
                     let Some(row) = g.source_row(self.i0, r) else {
                         zeros::<S>(out, 0, pitch);
                         continue;
                     };
-                    let row = &self.plane[row * g.src[1]..][..g.src[1]];
+                    let mut source = self.plane[row * g.src[1]..][..g.src[1]].as_ptr();
+                    source = source.wrapping_add(from);
                     zeros::<S>(out, 0, low);
                     let mut j = low;
                     if step == 1 {
-                        while j < high {
-                            let n = S::LANES.min(high - j);
-                            S::store(out.add(j), S::load_n(row.as_ptr().add(from + j - low), n));
+                        while j + S::LANES <= high {
+                            S::store(out.add(j), S::load(source));
+                            source = source.wrapping_add(S::LANES);
                             j += S::LANES;
                         }
+                        if j < high {
+                            S::store_n(out.add(j), S::load_n(source, high - j), high - j);
+                        }
                     } else {
-                        let mut source = row.as_ptr().wrapping_add(from);
                         while step == 2 && j + S::LANES < high {
                             let (a, b) = (S::load(source), S::load(source.add(S::LANES)));
                             S::store(out.add(j), S::deinterleave(a, b).0);
@@ -175,14 +178,21 @@ impl<T: Real> Kernel<T> for Fill<'_, T> {
     }
 }
 
-/// Zeros from `low` to `high`, and up to a vector more.
+/// Zeros from `low` to `high` and no further: what lies behind may be filled already.
 /// # Safety
 /// That much may be written.
 #[inline(always)]
 unsafe fn zeros<S: Simd>(out: *mut S::T, low: usize, high: usize) {
-    for j in (low..high).step_by(S::LANES) {
-        // SAFETY: the caller's promise.
-        unsafe { S::store(out.add(j), S::zero()) };
+    let mut j = low;
+    // SAFETY: the caller's promise.
+    unsafe {
+        while j + S::LANES <= high {
+            S::store(out.add(j), S::zero());
+            j += S::LANES;
+        }
+        if j < high {
+            S::store_n(out.add(j), S::zero(), high - j);
+        }
     }
 }
 
