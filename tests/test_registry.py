@@ -19,7 +19,8 @@ NO_OPERATIONS = """
     tensor asarray from_numpy from_dlpack zeros ones full zeros_like ones_like full_like arange linspace eye rand randn
     randint uniform normal manual_seed get_rng_state set_rng_state set_num_threads get_num_threads is_grad_enabled
     set_grad_enabled grad info finfo iinfo op_names gradcheck gradgradcheck threads_worked
-    reset_threads_worked parameter_copies
+    reset_threads_worked parameter_copies crc32 idx_header idx_header_length safetensors_header
+    safetensors_header_length
 """
 
 
