@@ -103,6 +103,7 @@ def probabilities(rng):
     for reduction in REDUCTIONS:
         yield s(p(4, 9), p(4, 9), reduction=reduction, label=reduction)
         yield s(p(4, 9), p(4, 9), Const(p(4, 9)), reduction=reduction, label=f"weight, {reduction}")
+    yield s(p(4, 9), p(4, 9), Const(p(9)), label="weight of columns")
     yield s(p(9), Const((rng.random(9) < 0.5).astype(float)), label="hard targets")
     yield s(np.array([0.0, 1.0, 0.0, 1.0]), Const(np.array([0.0, 1.0, 1.0, 0.0])), label="certain", grad=False)
     yield s(p(65, 67), p(65, 67), label="big", big=True)
@@ -163,6 +164,7 @@ ROWS = [
             *shapes("binary_cross_entropy"),
             bad(ValueError, r"\[binary_cross_entropy\].*0 to 1, got 2.*logits", 2 * X, X),
             bad(ValueError, r"\[binary_cross_entropy\].*got -1", -X, X),
+            bad(ValueError, r"\[binary_cross_entropy\] weight \(4,\).*broadcast.*\(4, 3\)", X / 9, X / 9, np.ones(4)),
         ),
         grad_tol=BCE_GRAD,
     ),

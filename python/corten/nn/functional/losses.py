@@ -6,6 +6,7 @@ from typing import Literal
 
 from ... import _core
 from ..._core import Tensor
+from ...checks import is_tensor
 from .common import Reduction
 
 __all__ = [
@@ -213,6 +214,7 @@ def kl_div(
     """
     if reduction != "batchmean":
         return _core.kl_div(input, target, reduction, log_target)
+    is_tensor("[kl_div] input", input)
     if input.ndim == 0:
         raise ValueError("[kl_div] reduction 'batchmean' needs a batch axis, got an input of shape ()")
     return _core.kl_div(input, target, "sum", log_target) / input.shape[0]
@@ -228,7 +230,7 @@ def binary_cross_entropy(
     Args:
         input: probabilities (*).
         target: probabilities (*).
-        weight: (*), what each element counts, or None; a constant.
+        weight: what each element counts, broadcast to (*), or None; a constant.
         reduction: "mean" over the elements, "sum" or "none".
 
     Raises:

@@ -1,9 +1,9 @@
 //! Losses between two tensors of one shape, element by element.
-use super::common::{Reduction, affine, rounded_once};
+use super::common::{Reduction, affine, check_same_kind, rounded_once};
 use super::loss::{check_target, reduced};
 use super::{
-    abs, clip, divide, equal, exp, log, log1p, max, maximum, min, multiply, negative, ones_like,
-    subtract, r#where,
+    abs, broadcast_to, clip, divide, equal, exp, log, log1p, max, maximum, min, multiply, negative,
+    ones_like, subtract, r#where,
 };
 use crate::autograd::{Saved, no_grad, record, vjp};
 use crate::dtype::Scalar;
@@ -104,8 +104,8 @@ pub fn kl_div(
 
 /// `-(t log(x) + (1 - t) log(1 - x))` of probabilities `x`, logarithms being at least -100.
 ///
-/// Prefer [`super::binary_cross_entropy_with_logits`], which loses no digits near 0 and 1. `weight`, of the same shape, scales each
-/// element's loss and gets no gradient.
+/// Prefer [`super::binary_cross_entropy_with_logits`], which loses no digits near 0 and 1. `weight`, which broadcasts to the shape
+/// of `x`, scales each element's loss and gets no gradient.
 ///
 /// Gradients: `dx = g * (x - t) / max(x (1 - x), 1e-12)`, `dt = g * (log(1 - x) - log(x))`.
 ///
@@ -120,8 +120,8 @@ pub fn binary_cross_entropy(
 ) -> Result<Tensor> {
     const OP: &str = "binary_cross_entropy";
     check_target(OP, x, target)?;
-    if let Some(weight) = weight {
-        check_target(OP, x, weight)?;
+    let weight = weight.map(|w| check_weight(OP, x, w)).transpose()?;
+    if let Some(weight) = &weight {
         rounded_once!(x, target, weight => binary_cross_entropy(x, target, Some(weight), reduction));
     }
     rounded_once!(x, target => binary_cross_entropy(x, target, None, reduction));
@@ -169,9 +169,24 @@ pub fn binary_cross_entropy(
         })
     });
     if let Some(weight) = weight {
-        losses = multiply(&losses, &weight.detach())?;
+        losses = multiply(&losses, &weight)?;
     }
     reduced(&losses, reduction)
+}
+
+/// `weight` in the shape of `x`, as a constant.
+fn check_weight(op: &'static str, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    check_same_kind(op, ("x", x), &[("weight", Some(weight))])?;
+    broadcast_to(&weight.detach(), x.shape()).map_err(|_| {
+        Error::shape(
+            op,
+            format!(
+                "weight {} must broadcast to the shape of x {}",
+                weight.shape(),
+                x.shape()
+            ),
+        )
+    })
 }
 
 /// A logarithm, bounded below.
