@@ -81,6 +81,16 @@ def test_pyo3_only_in_the_seam() -> None:
         assert "pyo3" not in dependencies(crate)
 
 
+def test_the_seam_has_its_own_function_macros() -> None:
+    """pyo3's would do, but leave operation and argument out of the errors of conversions."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in rust("python", "src")}
+    assert sum("#[pyfunction]" in text for text in texts.values()) > 10
+    for file, text in texts.items():
+        ours = "".join(re.findall(r"use corten_python_macros::([^;]+);", text))
+        for name in set(re.findall(r"#\[(pyfunction|pymethods)\b", text)):
+            assert name in ours, f"{file} uses pyo3's {name}: import corten_python_macros::{name}"
+
+
 def test_rayon_only_in_parallel() -> None:
     assert not offenders(all_rust(), r"\brayon\b", {"kernels/src/parallel.rs"})
     assert "rayon" not in dependencies("backend") + dependencies("core") + dependencies("python")
@@ -223,12 +233,12 @@ def test_twins_are_plain_loops() -> None:
 
 #: What each package of corten may import of corten, besides itself. `_core` is the compiled module.
 MAY_IMPORT = {
-    "checks": set(),  # plain Python
-    "functions": {"_core"},
+    "checks": {"_core"},
+    "functions": {"checks", "_core"},
     "grad_mode": {"_core"},
     "namespace": {"functions"},
     "interop": {"functions"},  # tells other libraries of corten, which corten never imports
-    "autograd": {"_core", "functions"},
+    "autograd": {"_core", "checks", "functions"},
     "testing": {"_core", "autograd", "functions"},
     "nn": {"_core", "checks", "functions", "grad_mode", "autograd"},
     "optim": {"_core", "checks", "functions", "grad_mode"},
@@ -243,6 +253,7 @@ MAY_IMPORT = {
 DOORS = {"__init__", "__main__", "cli", "demo"}
 #: The thin modules that may import the compiled core directly.
 CORE_USERS = {
+    "checks",
     "functions",
     "autograd",
     "grad_mode",

@@ -188,9 +188,20 @@ impl Scalar {
             Self::Float(x) => x != 0.0,
         }
     }
-    /// Fails when an integer scalar does not fit the integer type that it would take.
+    /// Fails when a scalar does not fit the integer type that it would take: an integer outside its range, NaN or an infinity.
     pub fn check_fits(self, op: &'static str, dtype: DType) -> Result<()> {
-        let Self::Int(i) = self else { return Ok(()) };
+        let i = match self {
+            Self::Int(i) => i,
+            Self::Float(x) if !x.is_finite() && !dtype.is_float() && dtype != DType::Bool => {
+                return Err(Error::value(
+                    op,
+                    format!(
+                        "the number {x} does not fit {dtype}; use a float dtype, e.g. dtype='float32'"
+                    ),
+                ));
+            }
+            _ => return Ok(()),
+        };
         let (lo, hi) = match dtype {
             DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
             DType::I16 => (i64::from(i16::MIN), i64::from(i16::MAX)),
@@ -202,7 +213,7 @@ impl Scalar {
             return Err(Error::value(
                 op,
                 format!(
-                    "the number {i} does not fit {dtype} ({lo} to {hi}); cast the tensor first: x.astype('int64')"
+                    "the number {i} does not fit {dtype} ({lo} to {hi}); a wider dtype does: x.astype('int64')"
                 ),
             ));
         }

@@ -13,7 +13,7 @@ use corten_core::{
     DType, Device, Element, Layout, Scalar, Shape, Storage, Strides, Tensor, with_element,
 };
 use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFloat, PyList, PyMemoryView, PyRange, PyString, PyTuple};
@@ -60,7 +60,12 @@ pub(crate) fn is_numpy(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
 fn plain_scalar(obj: &Bound<'_, PyAny>) -> PyResult<Option<Scalar>> {
     if obj.is_exact_instance_of::<PyFloat>() || !obj.is_instance_of::<PyFloat>() || !is_numpy(obj)?
     {
-        return python_scalar(obj);
+        return python_scalar(obj).map_err(|e| {
+            match e.is_instance_of::<PyOverflowError>(obj.py()) {
+                true => PyOverflowError::new_err(format!("[tensor] {}", e.value(obj.py()))),
+                false => e,
+            }
+        });
     }
     Ok(None)
 }
@@ -437,10 +442,8 @@ unsafe fn gather<T: Element>(
 
 /// A tensor from Python scalars.
 fn scalars(py: Python<'_>, data: &[Scalar], shape: &[usize], dtype: DType) -> PyResult<Tensor> {
-    if let Some(Scalar::Int(i)) = data.iter().find(|s| overflows(**s, dtype)) {
-        return Err(PyValueError::new_err(format!(
-            "[tensor] the number {i} does not fit {dtype}"
-        )));
+    for s in data {
+        s.check_fits("tensor", dtype).map_err(|e| to_py(py, e))?;
     }
     with_element!(dtype, T => {
         let elements = if dtype == DType::Bool {
@@ -451,17 +454,6 @@ fn scalars(py: Python<'_>, data: &[Scalar], shape: &[usize], dtype: DType) -> Py
         let made = elements.and_then(|e| Tensor::from_slice_on(&e, shape, dtype, Device::Cpu));
         made.map_err(|e| to_py(py, e.within("tensor")))
     })
-}
-
-fn overflows(s: Scalar, dtype: DType) -> bool {
-    let Scalar::Int(i) = s else { return false };
-    match dtype {
-        DType::I32 => i32::try_from(i).is_err(),
-        DType::I16 => i16::try_from(i).is_err(),
-        DType::I8 => i8::try_from(i).is_err(),
-        DType::U8 => u8::try_from(i).is_err(),
-        _ => false,
-    }
 }
 
 /// What a walk through nested lists has found so far.

@@ -1,7 +1,7 @@
 //! Python values in: one small type for each kind of argument, whose error says what to pass instead.
 
 use corten_core::{DType, Device, Scalar, Tensor};
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyNotImplementedError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -24,6 +24,96 @@ pub(crate) fn type_name(obj: &Bound<'_, PyAny>) -> String {
         .name()
         .map_or_else(|_| "?".to_owned(), |n| n.to_string())
 }
+
+/// An argument of an operation; `corten_python_macros` makes one such type for each.
+pub(crate) trait Named {
+    /// The operation's Python name.
+    const OPERATION: &'static str;
+    /// The argument's name.
+    const ARGUMENT: &'static str;
+}
+
+/// Converts an argument as pyo3 does; the error says whose argument it is: `[conv2d] stride: expected ...`.
+#[inline]
+pub(crate) fn named<'a, 'py, T: FromPyObject<'a, 'py>, N: Named>(
+    obj: &'a Bound<'py, PyAny>,
+) -> PyResult<T> {
+    obj.extract::<T>()
+        .map_err(|e| naming(obj, e.into(), N::OPERATION, N::ARGUMENT))
+}
+
+/// The exception `e`, which the conversion of `obj` raised, with the names of operation and argument.
+#[cold]
+pub(crate) fn naming(obj: &Bound<'_, PyAny>, e: PyErr, operation: &str, argument: &str) -> PyErr {
+    let py = obj.py();
+    let kind = e.get_type(py);
+    let ours = [
+        py.get_type::<PyTypeError>(),
+        py.get_type::<PyValueError>(),
+        py.get_type::<PyOverflowError>(),
+        py.get_type::<PyNotImplementedError>(),
+    ];
+    let cast = kind.is_subclass_of::<PyTypeError>().unwrap_or(false);
+    let kind = match ours.into_iter().find(|k| k.is(&kind)) {
+        Some(kind) => kind,
+        // pyo3's own subclass of TypeError becomes a plain one.
+        None if cast => py.get_type::<PyTypeError>(),
+        // Raised by the argument itself (its `__index__`, a signal): none of our words.
+        None => return e,
+    };
+    let text = e.value(py).to_string();
+    // A text of the core begins with a name of its own.
+    let text = match text.strip_prefix('[').and_then(|t| t.split_once("] ")) {
+        Some((inner, _)) if inner == operation => return e,
+        Some((_, rest)) => rest.to_owned(),
+        None if kind.is(py.get_type::<PyOverflowError>()) && !text.contains("does not fit") => {
+            format!("the number {obj} does not fit int64")
+        }
+        None => in_house_words(obj, text),
+    };
+    let new = PyErr::from_type(kind, format!("[{operation}] {argument}: {text}"));
+    new.set_cause(py, e.cause(py));
+    new
+}
+
+/// pyo3's own words for a wrong type, as ours.
+fn in_house_words(obj: &Bound<'_, PyAny>, text: String) -> String {
+    let wanted = if text.starts_with("must be real number") {
+        "a number"
+    } else if text.ends_with("cannot be interpreted as an integer") {
+        "an int"
+    } else if text.ends_with("is not an instance of 'bool'") {
+        "True or False"
+    } else if text.ends_with("is not an instance of 'str'") {
+        "a string"
+    } else if text.ends_with("object is not iterable") {
+        "a sequence"
+    } else {
+        return text;
+    };
+    format!("expected {wanted}, not {}", type_name(obj))
+}
+
+/// One of two spellings of an argument (`axis` and torch's `dim`); both at once are refused.
+pub(crate) fn either<T>(
+    operation: &str,
+    names: [&str; 2],
+    first: Option<T>,
+    second: Option<T>,
+) -> PyResult<Option<T>> {
+    if first.is_some() && second.is_some() {
+        let [a, b] = names;
+        return Err(PyTypeError::new_err(format!(
+            "[{operation}] {a} and {b} are two names of one argument (pass only {a})"
+        )));
+    }
+    Ok(first.or(second))
+}
+
+/// The names of an axis.
+pub(crate) const AXIS: [&str; 2] = ["axis", "dim"];
+/// The names of what keeps reduced axes.
+pub(crate) const KEEPDIMS: [&str; 2] = ["keepdims", "keepdim"];
 
 /// A tensor and nothing else.
 #[derive(Clone, Copy)]
@@ -64,6 +154,18 @@ impl<'py> FromPyObject<'_, 'py> for Args {
             out.push(item?.extract::<Arg<'_>>()?.0.clone());
         }
         Ok(Self(out))
+    }
+}
+
+impl Args {
+    /// The tensors of `*args`.
+    pub(crate) fn from_tuple(
+        args: &Bound<'_, PyTuple>,
+        operation: &str,
+        argument: &str,
+    ) -> PyResult<Self> {
+        args.extract()
+            .map_err(|e| naming(args, e, operation, argument))
     }
 }
 
@@ -214,13 +316,21 @@ impl<'py> FromPyObject<'_, 'py> for DeviceArg {
     fn extract(obj: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let Ok(name) = obj.cast::<PyString>() else {
             return Err(PyTypeError::new_err(format!(
-                "a device is a string like 'cpu', not {}",
+                "expected a string like 'cpu', not {}",
                 type_name(&obj)
             )));
         };
         Device::from_name("device", &name.to_cow()?)
             .map(Self)
             .map_err(|e| crate::seam::to_py(obj.py(), e))
+    }
+}
+
+/// The type of a wrong argument; for an int, which can only be too large, its value.
+fn wrong_kind(obj: &Bound<'_, PyAny>) -> String {
+    match type_name(obj).as_str() {
+        "int" => format!("{obj} (it does not fit int64)"),
+        name => name.to_owned(),
     }
 }
 
@@ -254,7 +364,7 @@ impl<'py> FromPyObject<'_, 'py> for ShapeArg {
         }
         ints(&obj).map(Self).ok_or_else(|| {
             PyTypeError::new_err(format!(
-                "a shape is an int or a sequence of ints, not {}",
+                "expected an int or a sequence of ints, not {}",
                 obj.repr()
                     .map_or_else(|_| type_name(&obj), |r| r.to_string())
             ))
@@ -264,23 +374,58 @@ impl<'py> FromPyObject<'_, 'py> for ShapeArg {
 
 impl ShapeArg {
     /// A shape given as several arguments, `(2, 3)`, or as one, `((2, 3),)`.
-    pub(crate) fn from_args(args: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        if args.len() == 1 {
-            args.get_item(0)?.extract()
+    pub(crate) fn from_args(
+        args: &Bound<'_, PyTuple>,
+        operation: &str,
+        argument: &str,
+    ) -> PyResult<Self> {
+        let shape = if args.len() == 1 {
+            args.get_item(0)?
         } else {
-            args.as_any().extract()
-        }
+            args.as_any().clone()
+        };
+        shape
+            .extract()
+            .map_err(|e| naming(&shape, e, operation, argument))
     }
     /// The sizes; negative ones are refused.
-    pub(crate) fn sizes(&self) -> PyResult<Vec<usize>> {
-        self.0
-            .iter()
-            .map(|&n| {
-                usize::try_from(n).map_err(|_| {
-                    PyValueError::new_err(format!("a size cannot be negative: shape {:?}", self.0))
-                })
-            })
-            .collect()
+    pub(crate) fn sizes(&self) -> Result<Vec<usize>, String> {
+        let sizes = self.0.iter().map(|&n| usize::try_from(n));
+        sizes
+            .collect::<Result<_, _>>()
+            .map_err(|_| format!("a size cannot be negative, got {}", show(&self.0)))
+    }
+}
+
+/// A shape without negative sizes.
+pub(crate) struct SizesArg(pub(crate) Vec<usize>);
+
+impl<'py> FromPyObject<'_, 'py> for SizesArg {
+    type Error = PyErr;
+    fn extract(obj: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let shape: ShapeArg = obj.extract()?;
+        shape.sizes().map(Self).map_err(PyValueError::new_err)
+    }
+}
+
+impl SizesArg {
+    /// A shape given as several arguments, `(2, 3)`, or as one, `((2, 3),)`.
+    pub(crate) fn from_args(args: &Bound<'_, PyTuple>, operation: &str) -> PyResult<Self> {
+        let shape = ShapeArg::from_args(args, operation, "shape")?.sizes();
+        shape
+            .map(Self)
+            .map_err(|e| PyValueError::new_err(format!("[{operation}] shape: {e}")))
+    }
+}
+
+/// Sizes as Python writes a tuple.
+fn show(sizes: &[isize]) -> String {
+    match sizes {
+        [one] => format!("({one},)"),
+        _ => {
+            let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+            format!("({})", sizes.join(", "))
+        }
     }
 }
 
@@ -299,8 +444,8 @@ impl<'py> FromPyObject<'_, 'py> for Axes {
         }
         ints(&obj).map(|v| Self(Some(v))).ok_or_else(|| {
             PyTypeError::new_err(format!(
-                "an axis is an int, a sequence of ints or None, not {}",
-                type_name(&obj)
+                "expected an int, a sequence of ints or None, not {}",
+                wrong_kind(&obj)
             ))
         })
     }
@@ -322,7 +467,7 @@ fn pair(obj: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
     let wrong = || {
         PyTypeError::new_err(format!(
             "expected an int or a pair of ints, not {}",
-            type_name(obj)
+            wrong_kind(obj)
         ))
     };
     let both = match int(obj) {
@@ -356,7 +501,7 @@ impl<'py> FromPyObject<'_, 'py> for Count {
     type Error = PyErr;
     fn extract(obj: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let n = int(&obj).ok_or_else(|| {
-            PyTypeError::new_err(format!("expected an int, not {}", type_name(&obj)))
+            PyTypeError::new_err(format!("expected an int, not {}", wrong_kind(&obj)))
         })?;
         usize::try_from(n)
             .map(Self)

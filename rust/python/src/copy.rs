@@ -1,11 +1,12 @@
 //! Copies: `copy.copy`, `copy.deepcopy` and `pickle`. Of a tensor they hold values and flags, never a graph or a hook.
 
 use corten_core::{DType, Error, Tensor};
+use corten_python_macros::{pyfunction, pymethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::arrays;
-use crate::convert::{DTypeArg, DeviceArg, ShapeArg};
+use crate::convert::{DTypeArg, DeviceArg, SizesArg};
 use crate::export;
 use crate::seam::{run, to_py};
 use crate::tensor::PyTensor;
@@ -108,12 +109,12 @@ pub(crate) fn _rebuild_tensor(
     py: Python<'_>,
     data: &Bound<'_, PyAny>,
     dtype: DTypeArg,
-    shape: ShapeArg,
+    shape: SizesArg,
     device: DeviceArg,
     requires_grad: bool,
     parameter: bool,
 ) -> PyResult<PyTensor> {
-    let t = arrays::from_bytes(data, dtype.0, &shape.sizes()?)?;
+    let t = arrays::from_bytes(data, dtype.0, &shape.0)?;
     let t = run(py, t.numel(), || {
         let t = corten_core::ops::to_device(&t, device.0)?;
         t.set_requires_grad(requires_grad)?;

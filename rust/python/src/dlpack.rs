@@ -10,6 +10,7 @@ use std::ptr::{self, NonNull};
 
 use corten_core::shape::show;
 use corten_core::{DType, Tensor, Value};
+use corten_python_macros::pymethods;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;

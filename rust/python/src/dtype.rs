@@ -1,13 +1,14 @@
 //! `corten.dtype` and its instances; `finfo` and `iinfo`.
 
 use corten_core::DType;
+use corten_python_macros::{pyfunction, pymethods};
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyType};
 
-use crate::convert::numpy;
+use crate::convert::{naming, numpy};
 
 /// Element type of a tensor: float32 (the default), float64, float16, bfloat16, int64, int32, int16, int8, uint8 or bool.
 ///
@@ -139,7 +140,7 @@ pub(crate) fn parse(obj: &Bound<'_, PyAny>) -> PyResult<DType> {
     let known = known();
     if obj.is_none() {
         return Err(PyTypeError::new_err(format!(
-            "a dtype is needed, not None (known: {known})"
+            "expected a dtype, not None (known: {known})"
         )));
     }
     if let Ok(d) = numpy(py)?.getattr("dtype")?.call1((obj,)) {
@@ -210,11 +211,12 @@ impl IInfo {
 }
 
 /// The dtype that `finfo` and `iinfo` are asked about: that of a tensor or an array, or any spelling.
-fn asked(obj: &Bound<'_, PyAny>) -> PyResult<DType> {
-    match obj.getattr("dtype") {
+fn asked(obj: &Bound<'_, PyAny>, operation: &str) -> PyResult<DType> {
+    let found = match obj.getattr("dtype") {
         Ok(d) if obj.cast::<PyDType>().is_err() && obj.cast::<PyType>().is_err() => parse(&d),
         _ => parse(obj),
-    }
+    };
+    found.map_err(|e| naming(obj, e, operation, "type"))
 }
 
 /// The limits of a floating dtype, given as one or by a tensor of it: `bits`, `eps`, `max`, `min`, `smallest_normal`, `dtype`.
@@ -226,7 +228,7 @@ fn asked(obj: &Bound<'_, PyAny>) -> PyResult<DType> {
 /// (65504.0, 0.0078125)
 #[pyfunction]
 pub(crate) fn finfo(py: Python<'_>, r#type: &Bound<'_, PyAny>) -> PyResult<FInfo> {
-    let d = asked(r#type)?;
+    let d = asked(r#type, "finfo")?;
     // Digits and largest exponent.
     let (digits, top) = match d {
         DType::F64 => (53, 1023),
@@ -260,7 +262,7 @@ pub(crate) fn finfo(py: Python<'_>, r#type: &Bound<'_, PyAny>) -> PyResult<FInfo
 /// (-128, 9223372036854775807)
 #[pyfunction]
 pub(crate) fn iinfo(py: Python<'_>, r#type: &Bound<'_, PyAny>) -> PyResult<IInfo> {
-    let d = asked(r#type)?;
+    let d = asked(r#type, "iinfo")?;
     if !d.is_int() {
         return Err(PyTypeError::new_err(format!(
             "[iinfo] describes integer dtypes, not {d} (see finfo)"

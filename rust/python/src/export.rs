@@ -5,6 +5,7 @@ use std::ptr;
 
 use corten_core::layout::c_strides;
 use corten_core::{DType, Layout, Scalar, Tensor, Value, ops};
+use corten_python_macros::pymethods;
 use pyo3::exceptions::{PyBufferError, PyMemoryError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;

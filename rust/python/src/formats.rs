@@ -1,6 +1,7 @@
 //! The headers of files: `corten_formats` for `corten.io` and `corten.datasets`, which add the file's name to what it says.
 
 use corten_formats::{Damaged, idx, safetensors};
+use corten_python_macros::pyfunction;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};

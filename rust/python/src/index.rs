@@ -2,6 +2,7 @@
 
 use corten_core::ops::{self, Index, Selector};
 use corten_core::{DType, Device, Tensor};
+use corten_python_macros::pymethods;
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyEllipsis, PyInt, PyList, PySlice, PyTuple};

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use corten_core::{DType, Device, Scalar, Tensor, ops};
+use corten_python_macros::pymethods;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-use crate::convert::{Arg, DTypeArg, numpy};
+use crate::convert::{Arg, DTypeArg, naming, numpy, type_name};
 use crate::dtype::{self, PyDType};
 use crate::seam::{LONG, foreign, run, to_py, write};
 use crate::{export, repr};
@@ -114,7 +115,11 @@ impl PyTensor {
         self.tensor.requires_grad()
     }
     #[setter]
-    fn set_requires_grad(&self, py: Python<'_>, requires_grad: bool) -> PyResult<()> {
+    fn set_requires_grad(&self, requires_grad: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = requires_grad.py();
+        let requires_grad: bool = requires_grad
+            .extract()
+            .map_err(|e| naming(requires_grad, e, "requires_grad", "value"))?;
         run(py, 0, || self.tensor.set_requires_grad(requires_grad))
     }
     /// The gradient gathered by `backward()`, or None. Settable: None, or a tensor of the same shape and dtype.
@@ -123,7 +128,11 @@ impl PyTensor {
         self.tensor.grad().map(Self::new)
     }
     #[setter]
-    fn set_grad(&self, py: Python<'_>, grad: Option<Arg<'_>>) -> PyResult<()> {
+    fn set_grad(&self, grad: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = grad.py();
+        let grad: Option<Arg<'_>> = grad
+            .extract()
+            .map_err(|e| naming(grad, e, "grad", "value"))?;
         run(py, 0, || self.tensor.set_grad(grad.map(|g| g.0.clone())))
     }
     /// Name of the operation that made this tensor; None for a leaf.
@@ -154,7 +163,8 @@ impl PyTensor {
         slf: Bound<'py, Self>,
         requires_grad: bool,
     ) -> PyResult<Bound<'py, Self>> {
-        slf.get().set_requires_grad(slf.py(), requires_grad)?;
+        let tensor = &slf.get().tensor;
+        run(slf.py(), 0, || tensor.set_requires_grad(requires_grad))?;
         Ok(slf)
     }
     /// Adds the gradient of this tensor with respect to every leaf that requires grad to the leaf's `grad`.
@@ -208,9 +218,10 @@ impl PyTensor {
     /// tensor([10., 10.])
     fn register_hook(&self, py: Python<'_>, hook: Py<PyAny>) -> PyResult<u64> {
         if !hook.bind(py).is_callable() {
-            return Err(PyTypeError::new_err(
-                "[register_hook] hook must be callable with one tensor",
-            ));
+            return Err(PyTypeError::new_err(format!(
+                "[register_hook] hook must be callable with one tensor, which {} is not",
+                type_name(hook.bind(py))
+            )));
         }
         let call = move |grad: &Tensor| {
             Python::attach(|py| -> PyResult<Option<Tensor>> {
@@ -302,7 +313,7 @@ impl PyTensor {
     #[pyo3(signature = (device, /, *, stream = None))]
     fn to_device<'py>(
         slf: &Bound<'py, Self>,
-        device: &Bound<'py, PyString>,
+        device: &str,
         stream: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         if stream.is_some() {
@@ -310,9 +321,8 @@ impl PyTensor {
                 "[to_device] the CPU has no streams (leave stream None)",
             ));
         }
-        let name = device.to_cow()?;
-        Device::from_name("to_device", &name).map_err(|e| to_py(slf.py(), e))?;
-        Self::to(slf, device.as_any())
+        Device::from_name("to_device", device).map_err(|e| to_py(slf.py(), e))?;
+        Self::to(slf, PyString::new(slf.py(), device).as_any())
     }
     /// The only element as a Python bool, int or float.
     ///

@@ -193,7 +193,7 @@ pub fn repeat(x: &Tensor, repeats: Repeats<'_>, axis: Option<isize>) -> Result<T
             let mut wide = x.shape().clone();
             wide.insert(axis + 1, k);
             let mut shape = x.shape().clone();
-            shape[axis] = n.checked_mul(k).ok_or_else(|| too_large(OP))?;
+            shape[axis] = n.checked_mul(k).ok_or_else(|| too_large(OP, x, &[k]))?;
             let y = broadcast_to(&expand_dims(x, axis as isize + 1)?, &wide)?;
             reshape_to(OP, &y, shape)
         }
@@ -210,7 +210,7 @@ pub fn repeat(x: &Tensor, repeats: Repeats<'_>, axis: Option<isize>) -> Result<T
             }
             let total = counts.iter().try_fold(0usize, |s, &c| s.checked_add(c));
             if total.is_none_or(|t| t > isize::MAX as usize / 8) {
-                return Err(too_large(OP));
+                return Err(too_large(OP, x, counts));
             }
             let each = counts.iter().enumerate();
             let from = try_collect(each.flat_map(|(i, &c)| std::iter::repeat_n(i as i64, c)))?;
@@ -218,8 +218,15 @@ pub fn repeat(x: &Tensor, repeats: Repeats<'_>, axis: Option<isize>) -> Result<T
         }
     }
 }
-fn too_large(op: &'static str) -> Error {
-    Error::value(op, "the result would have too many elements")
+fn too_large(op: &'static str, x: &Tensor, times: &[usize]) -> Error {
+    let times = show(times);
+    Error::value(
+        op,
+        format!(
+            "shape {} {times} times would be too many elements",
+            x.shape()
+        ),
+    )
 }
 /// The whole tensor `reps[d]` times along axis `d`, as `numpy.tile`: the shorter of shape and `reps` gets ones in front.
 /// Gradient: summed over the copies.
@@ -235,14 +242,14 @@ pub fn tile(x: &Tensor, reps: &[usize]) -> Result<Tensor> {
             narrow.push(a);
             wide.push(b);
         }
-        shape.push(n.checked_mul(r).ok_or_else(|| too_large(OP))?);
+        shape.push(n.checked_mul(r).ok_or_else(|| too_large(OP, x, reps))?);
     }
     if shape
         .iter()
         .try_fold(1usize, |s, &n| s.checked_mul(n))
         .is_none()
     {
-        return Err(too_large(OP));
+        return Err(too_large(OP, x, reps));
     }
     reshape_to(
         OP,
@@ -446,7 +453,9 @@ pub fn im2col(
     if [kernel_size, dilation, stride].as_flattened().contains(&0) {
         return Err(Error::value(
             OP,
-            "kernel_size, dilation and stride must be positive",
+            format!(
+                "kernel_size, dilation and stride must be positive, got {kernel_size:?}, {dilation:?} and {stride:?}"
+            ),
         ));
     }
     let mut y = match padding {

@@ -46,7 +46,7 @@ fn meet(
         (Operand::Scalar(s), Operand::Tensor(b)) => weak(b, s).map(|(b, s)| (s, b)),
         (Operand::Scalar(_), Operand::Scalar(_)) => Err(Error::value(
             op,
-            "at least one operand must be a tensor (wrap the number: tensor(x))",
+            "at least one operand must be a tensor, got two numbers (wrap one: tensor(x))",
         )),
     }
 }
@@ -341,8 +341,10 @@ fn compare<'a>(
     x2: Operand<'a>,
 ) -> Result<Tensor> {
     // An integer tensor is compared with a float scalar, or with an integer that its dtype cannot hold, as numbers.
-    let widen =
-        |t: &Tensor, s: Scalar| !t.dtype().is_float() && s.check_fits(op, t.dtype()).is_err();
+    let widen = |t: &Tensor, s: Scalar| {
+        let integers = !t.dtype().is_float() && matches!(s, Scalar::Int(_));
+        integers && s.check_fits(op, t.dtype()).is_err()
+    };
     match (x1, x2) {
         (Operand::Tensor(t), Operand::Scalar(s)) if widen(t, s) => {
             return compare(op, kind, (&astype(t, DType::I64)?).into(), x2);

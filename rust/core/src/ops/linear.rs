@@ -8,6 +8,16 @@ use crate::error::{Error, Result};
 use crate::shape::numel;
 use crate::tensor::Tensor;
 
+/// The hint for images or sequences that should have been flattened, where that would fit.
+fn unflattened(x: &[usize], features: usize) -> &'static str {
+    match x {
+        [_, rest @ ..] if rest.len() > 1 && numel(rest) == features => {
+            " (flatten it: x.flatten(1))"
+        }
+        _ => "",
+    }
+}
+
 /// `y = act(x W^T + b)`.
 ///
 /// * `x (*, in)`, `weight (out, in)`, `bias (out,)`; result `(*, out)`.
@@ -39,7 +49,10 @@ pub fn linear(
     if last != features {
         return Err(Error::shape(
             OP,
-            format!("x has {last} features but weight {ws} expects {features}: x {xs}"),
+            format!(
+                "x has {last} features but weight {ws} expects {features}: x {xs}{}",
+                unflattened(xs, features)
+            ),
         ));
     }
     if let Some(bias) = bias

@@ -4,6 +4,7 @@ use crate::autograd::{record, record_many, record_view, vjp};
 use crate::backend::dispatch;
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Span};
+use crate::list::try_collect;
 use crate::ops::{slice_spans, zeros};
 use crate::shape::{Shape, normalize_axes, normalize_axis, numel, show};
 use crate::tensor::{Tensor, check_device};
@@ -247,7 +248,10 @@ fn flip_axes(x: &Tensor, axes: &[usize]) -> Tensor {
 pub fn concat(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
     const OP: &str = "concat";
     let Some(first) = tensors.first() else {
-        return Err(Error::value(OP, "needs at least one tensor"));
+        return Err(Error::value(
+            OP,
+            "needs at least one tensor, got an empty sequence",
+        ));
     };
     let axis = normalize_axis(OP, axis, first.ndim())?;
     let mut shape = first.shape().clone();
@@ -307,7 +311,10 @@ fn backend_uninit(like: &Tensor, shape: &[usize], dtype: crate::DType) -> Result
 pub fn stack(tensors: &[&Tensor], axis: isize) -> Result<Tensor> {
     const OP: &str = "stack";
     let Some(first) = tensors.first() else {
-        return Err(Error::value(OP, "needs at least one tensor"));
+        return Err(Error::value(
+            OP,
+            "needs at least one tensor, got an empty sequence",
+        ));
     };
     let a = normalize_axis(OP, axis, first.ndim() + 1)? as isize;
     if let Some((i, t)) = tensors
@@ -354,7 +361,8 @@ pub fn split(x: &Tensor, sections: Sections<'_>, axis: isize) -> Result<Vec<Tens
                     ),
                 ));
             }
-            (0..k).map(|i| (i * (n / k), n / k)).collect()
+            // An axis of no elements splits into any number of parts, more than there is memory for included.
+            try_collect((0..k).map(|i| (i * (n / k), n / k)))?
         }
         Sections::At(cuts) => {
             let mut out = Vec::with_capacity(cuts.len() + 1);

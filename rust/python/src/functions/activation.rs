@@ -1,6 +1,7 @@
 //! Activations that the core composes of other operations.
 
 use corten_core::ops;
+use corten_python_macros::pyfunction;
 use pyo3::prelude::*;
 
 use crate::convert::Arg;

@@ -2,23 +2,14 @@
 
 use corten_core::ops::{DotAxes, PadMode, Repeats};
 use corten_core::{DType, Scalar, ops};
+use corten_python_macros::{pyfunction, pymethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::convert::{Arg, Args, Axes, DTypeArg, Number, Pair, given};
+use crate::convert::{AXIS, Arg, Args, Axes, DTypeArg, KEEPDIMS, Number, Pair, either, given};
 use crate::seam::run;
 use crate::tensor::PyTensor;
-
-/// One of `axis` and torch's `dim`, with the error that names both.
-pub(super) fn either<T>(axis: Option<T>, dim: Option<T>) -> PyResult<Option<T>> {
-    if axis.is_some() && dim.is_some() {
-        return Err(PyTypeError::new_err(
-            "axis and dim are the same argument: pass one of them",
-        ));
-    }
-    Ok(axis.or(dim))
-}
 
 fn natural(op: &str, what: &str, n: isize) -> PyResult<usize> {
     usize::try_from(n)
@@ -102,13 +93,13 @@ fn pad(
 
 fn repeated(
     py: Python<'_>,
-    x: &PyTensor,
+    x: &corten_core::Tensor,
     repeats: &Axes,
     axis: Option<isize>,
 ) -> PyResult<PyTensor> {
     let Some(counts) = repeats.get() else {
         return Err(PyTypeError::new_err(
-            "[repeat] repeats is an int or a sequence of ints",
+            "[repeat] repeats: expected an int or a sequence of ints, not None",
         ));
     };
     let counts = naturals("repeat", "a count", counts)?;
@@ -116,10 +107,7 @@ fn repeated(
         [n] => Repeats::All(n),
         _ => Repeats::Each(&counts),
     };
-    run(py, x.tensor.numel(), || {
-        ops::repeat(&x.tensor, repeats, axis)
-    })
-    .map(PyTensor::new)
+    run(py, x.numel(), || ops::repeat(x, repeats, axis)).map(PyTensor::new)
 }
 
 /// Each element several times in a row, as `numpy.repeat`: along `axis`, or of the flattened tensor. `repeats` is one count or one
@@ -130,18 +118,13 @@ fn repeated(
 /// tensor([1, 1, 2, 2])
 #[pyfunction]
 #[pyo3(signature = (x, repeats, axis = None))]
-fn repeat(
-    py: Python<'_>,
-    x: &Bound<'_, PyTensor>,
-    repeats: Axes,
-    axis: Option<isize>,
-) -> PyResult<PyTensor> {
-    repeated(py, x.get(), &repeats, axis)
+fn repeat(py: Python<'_>, x: Arg<'_>, repeats: Axes, axis: Option<isize>) -> PyResult<PyTensor> {
+    repeated(py, x.0, &repeats, axis)
 }
 
-fn tiled(py: Python<'_>, x: &PyTensor, reps: &Axes) -> PyResult<PyTensor> {
+fn tiled(py: Python<'_>, x: &corten_core::Tensor, reps: &Axes) -> PyResult<PyTensor> {
     let reps = naturals("tile", "a count", reps.get().unwrap_or_default())?;
-    run(py, x.tensor.numel(), || ops::tile(&x.tensor, &reps)).map(PyTensor::new)
+    run(py, x.numel(), || ops::tile(x, &reps)).map(PyTensor::new)
 }
 
 /// The whole tensor several times side by side along each axis, as `numpy.tile`. Gradient: summed over the copies.
@@ -151,16 +134,18 @@ fn tiled(py: Python<'_>, x: &PyTensor, reps: &Axes) -> PyResult<PyTensor> {
 /// tensor([[1, 2, 1, 2],
 ///         [1, 2, 1, 2]])
 #[pyfunction]
-fn tile(py: Python<'_>, x: &Bound<'_, PyTensor>, reps: Axes) -> PyResult<PyTensor> {
-    tiled(py, x.get(), &reps)
+fn tile(py: Python<'_>, x: Arg<'_>, reps: Axes) -> PyResult<PyTensor> {
+    tiled(py, x.0, &reps)
 }
 
-fn rolled(py: Python<'_>, x: &PyTensor, shift: &Axes, axis: &Axes) -> PyResult<PyTensor> {
+fn rolled(
+    py: Python<'_>,
+    x: &corten_core::Tensor,
+    shift: &Axes,
+    axis: &Axes,
+) -> PyResult<PyTensor> {
     let shift = shift.get().unwrap_or_default();
-    run(py, x.tensor.numel(), || {
-        ops::roll(&x.tensor, shift, axis.get())
-    })
-    .map(PyTensor::new)
+    run(py, x.numel(), || ops::roll(x, shift, axis.get())).map(PyTensor::new)
 }
 
 /// The elements moved on by `shift` places along `axis`, those that fall off at the end in again at the beginning. Without
@@ -171,8 +156,8 @@ fn rolled(py: Python<'_>, x: &PyTensor, shift: &Axes, axis: &Axes) -> PyResult<P
 /// tensor([3, 0, 1, 2])
 #[pyfunction]
 #[pyo3(signature = (x, shift, axis = Axes(None)), text_signature = "(x, shift, axis=None)")]
-fn roll(py: Python<'_>, x: &Bound<'_, PyTensor>, shift: Axes, axis: Axes) -> PyResult<PyTensor> {
-    rolled(py, x.get(), &shift, &axis)
+fn roll(py: Python<'_>, x: Arg<'_>, shift: Axes, axis: Axes) -> PyResult<PyTensor> {
+    rolled(py, x.0, &shift, &axis)
 }
 
 /// `n`-th differences of neighbours along `axis`: `y[i] = x[i + 1] - x[i]`, `n` times over; bools: whether they differ.
@@ -248,7 +233,7 @@ fn one_hot(
 
 fn windows(
     py: Python<'_>,
-    x: &PyTensor,
+    x: &corten_core::Tensor,
     axis: isize,
     size: isize,
     step: isize,
@@ -257,7 +242,7 @@ fn windows(
         natural("unfold", "size", size)?,
         natural("unfold", "step", step)?,
     );
-    run(py, 0, || ops::unfold(&x.tensor, axis, size, step)).map(PyTensor::new)
+    run(py, 0, || ops::unfold(x, axis, size, step)).map(PyTensor::new)
 }
 
 /// All windows of `size` neighbours along `axis`, one every `step`, as a view: `axis` then counts windows, and a new last axis the
@@ -270,14 +255,8 @@ fn windows(
 ///         [2, 3, 4]])
 #[pyfunction]
 #[pyo3(signature = (x, axis, size, step = 1))]
-fn unfold(
-    py: Python<'_>,
-    x: &Bound<'_, PyTensor>,
-    axis: isize,
-    size: isize,
-    step: isize,
-) -> PyResult<PyTensor> {
-    windows(py, x.get(), axis, size, step)
+fn unfold(py: Python<'_>, x: Arg<'_>, axis: isize, size: isize, step: isize) -> PyResult<PyTensor> {
+    windows(py, x.0, axis, size, step)
 }
 
 /// The patches that a convolution reads, as columns: `(n, c, h, w)` gives `(n, c * kh * kw, l)`, `l` places of the window, row by
@@ -390,7 +369,7 @@ fn diagonal(
 #[pyfunction]
 #[pyo3(signature = (*arrays))]
 fn broadcast_arrays(py: Python<'_>, arrays: &Bound<'_, PyTuple>) -> PyResult<Vec<PyTensor>> {
-    let arrays: Args = arrays.as_any().extract()?;
+    let arrays = Args::from_tuple(arrays, "broadcast_arrays", "arrays")?;
     let parts: Vec<&corten_core::Tensor> = arrays.0.iter().collect();
     run(py, 0, || ops::broadcast_arrays(&parts)).map(several)
 }
@@ -410,7 +389,7 @@ fn meshgrid(
     arrays: &Bound<'_, PyTuple>,
     indexing: &str,
 ) -> PyResult<Vec<PyTensor>> {
-    let arrays: Args = arrays.as_any().extract()?;
+    let arrays = Args::from_tuple(arrays, "meshgrid", "arrays")?;
     let xy = match indexing {
         "xy" => true,
         "ij" => false,
@@ -495,7 +474,7 @@ fn tensordot(py: Python<'_>, x1: Arg<'_>, x2: Arg<'_>, axes: Dot) -> PyResult<Py
 #[pyfunction]
 #[pyo3(signature = (equation, *operands))]
 fn einsum(py: Python<'_>, equation: &str, operands: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-    let operands: Args = operands.as_any().extract()?;
+    let operands = Args::from_tuple(operands, "einsum", "operands")?;
     let parts: Vec<&corten_core::Tensor> = operands.0.iter().collect();
     let work = parts.iter().map(|x| x.numel()).sum::<usize>();
     run(py, work.saturating_mul(8), || ops::einsum(equation, &parts)).map(PyTensor::new)
@@ -503,15 +482,12 @@ fn einsum(py: Python<'_>, equation: &str, operands: &Bound<'_, PyTuple>) -> PyRe
 
 fn measured(
     py: Python<'_>,
-    x: &PyTensor,
+    x: &corten_core::Tensor,
     ord: f64,
     axis: &Axes,
     keepdims: bool,
 ) -> PyResult<PyTensor> {
-    run(py, x.tensor.numel(), || {
-        ops::norm(&x.tensor, ord, axis.get(), keepdims)
-    })
-    .map(PyTensor::new)
+    run(py, x.numel(), || ops::norm(x, ord, axis.get(), keepdims)).map(PyTensor::new)
 }
 
 /// The vector norm of order `ord` over `axis` (all of them by default): `(sum |x|^ord)^(1/ord)`; the largest `|x|` for `inf`, the
@@ -522,14 +498,8 @@ fn measured(
 /// tensor(5.)
 #[pyfunction]
 #[pyo3(signature = (x, ord = 2.0, axis = Axes(None), keepdims = false), text_signature = "(x, ord=2.0, axis=None, keepdims=False)")]
-fn norm(
-    py: Python<'_>,
-    x: &Bound<'_, PyTensor>,
-    ord: f64,
-    axis: Axes,
-    keepdims: bool,
-) -> PyResult<PyTensor> {
-    measured(py, x.get(), ord, &axis, keepdims)
+fn norm(py: Python<'_>, x: Arg<'_>, ord: f64, axis: Axes, keepdims: bool) -> PyResult<PyTensor> {
+    measured(py, x.0, ord, &axis, keepdims)
 }
 
 /// `log(sum(exp(x)))` over `axis` (all of them by default), without overflow. Gradient: `g softmax(x)`.
@@ -557,11 +527,16 @@ impl PyTensor {
         axis: Option<isize>,
         dim: Option<isize>,
     ) -> PyResult<Self> {
-        repeated(py, self, &repeats, either(axis, dim)?)
+        repeated(
+            py,
+            &self.tensor,
+            &repeats,
+            either("repeat", AXIS, axis, dim)?,
+        )
     }
     /// The whole tensor several times side by side along each axis. See `corten.tile`.
     fn tile(&self, py: Python<'_>, reps: Axes) -> PyResult<Self> {
-        tiled(py, self, &reps)
+        tiled(py, &self.tensor, &reps)
     }
     /// The elements moved on by `shift` places. See `corten.roll`.
     #[pyo3(signature = (shift, axis = None, *, dim = None))]
@@ -572,12 +547,17 @@ impl PyTensor {
         axis: Option<Axes>,
         dim: Option<Axes>,
     ) -> PyResult<Self> {
-        rolled(py, self, &shift, &either(axis, dim)?.unwrap_or_default())
+        rolled(
+            py,
+            &self.tensor,
+            &shift,
+            &either("roll", AXIS, axis, dim)?.unwrap_or_default(),
+        )
     }
     /// All windows of `size` neighbours along `axis`, a view. See `corten.unfold`.
     #[pyo3(signature = (axis, size, step = 1))]
     fn unfold(&self, py: Python<'_>, axis: isize, size: isize, step: isize) -> PyResult<Self> {
-        windows(py, self, axis, size, step)
+        windows(py, &self.tensor, axis, size, step)
     }
     /// The vector norm of order `ord` over `axis`. See `corten.norm`.
     #[pyo3(signature = (ord = 2.0, axis = None, keepdims = None, *, dim = None, keepdim = None))]
@@ -590,8 +570,14 @@ impl PyTensor {
         dim: Option<Axes>,
         keepdim: Option<bool>,
     ) -> PyResult<Self> {
-        let axes = either(axis, dim)?.unwrap_or_default();
-        measured(py, self, ord, &axes, keepdims.or(keepdim).unwrap_or(false))
+        let axes = either("norm", AXIS, axis, dim)?.unwrap_or_default();
+        measured(
+            py,
+            &self.tensor,
+            ord,
+            &axes,
+            either("norm", KEEPDIMS, keepdims, keepdim)?.unwrap_or(false),
+        )
     }
     /// `log(sum(exp(x)))` over `axis`. See `corten.logsumexp`.
     #[pyo3(signature = (axis = None, keepdims = None, *, dim = None, keepdim = None))]
@@ -603,8 +589,8 @@ impl PyTensor {
         dim: Option<Axes>,
         keepdim: Option<bool>,
     ) -> PyResult<Self> {
-        let axes = either(axis, dim)?.unwrap_or_default();
-        let keepdims = keepdims.or(keepdim).unwrap_or(false);
+        let axes = either("logsumexp", AXIS, axis, dim)?.unwrap_or_default();
+        let keepdims = either("logsumexp", KEEPDIMS, keepdims, keepdim)?.unwrap_or(false);
         run(py, self.tensor.numel(), || {
             ops::logsumexp(&self.tensor, axes.get(), keepdims)
         })

@@ -1,12 +1,13 @@
 //! New tensors.
 
 use corten_core::{DType, Scalar, Tensor, ops};
+use corten_python_macros::pyfunction;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::arrays::{self, Copy};
-use crate::convert::{Arg, Count, DTypeArg, DeviceArg, Number, ShapeArg, given};
+use crate::convert::{Arg, Count, DTypeArg, DeviceArg, Number, SizesArg, given};
 use crate::dlpack;
 use crate::seam::run;
 use crate::tensor::PyTensor;
@@ -148,14 +149,14 @@ fn from_dlpack(
 )]
 fn zeros(
     py: Python<'_>,
-    shape: ShapeArg,
+    shape: SizesArg,
     dtype: Option<DTypeArg>,
     requires_grad: bool,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
     filled(
         py,
-        &shape,
+        shape,
         Scalar::Int(0),
         given(dtype).unwrap_or(DType::F32),
         requires_grad,
@@ -175,14 +176,14 @@ fn zeros(
 )]
 fn ones(
     py: Python<'_>,
-    shape: ShapeArg,
+    shape: SizesArg,
     dtype: Option<DTypeArg>,
     requires_grad: bool,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
     filled(
         py,
-        &shape,
+        shape,
         Scalar::Int(1),
         given(dtype).unwrap_or(DType::F32),
         requires_grad,
@@ -202,25 +203,25 @@ fn ones(
 )]
 fn full(
     py: Python<'_>,
-    shape: ShapeArg,
+    shape: SizesArg,
     fill_value: Number,
     dtype: Option<DTypeArg>,
     requires_grad: bool,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
     let dtype = given(dtype).unwrap_or(fill_value.0.dtype());
-    filled(py, &shape, fill_value.0, dtype, requires_grad, device)
+    filled(py, shape, fill_value.0, dtype, requires_grad, device)
 }
 
 fn filled(
     py: Python<'_>,
-    shape: &ShapeArg,
+    shape: SizesArg,
     value: Scalar,
     dtype: DType,
     requires_grad: bool,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
-    let shape = shape.sizes()?;
+    let shape = shape.0;
     let t = run(py, corten_core::shape::numel(&shape), || {
         ops::full(&shape, value, dtype, device.0)
     })?;
@@ -368,7 +369,7 @@ fn rand(
     requires_grad: bool,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
-    let shape = ShapeArg::from_args(shape)?.sizes()?;
+    let shape = SizesArg::from_args(shape, "rand")?.0;
     let dtype = given(dtype).unwrap_or(DType::F32);
     let t = run(py, corten_core::shape::numel(&shape), || {
         ops::rand(&shape, dtype, device.0)
@@ -393,7 +394,7 @@ fn randn(
     requires_grad: bool,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
-    let shape = ShapeArg::from_args(shape)?.sizes()?;
+    let shape = SizesArg::from_args(shape, "randn")?.0;
     let dtype = given(dtype).unwrap_or(DType::F32);
     let t = run(py, corten_core::shape::numel(&shape), || {
         ops::randn(&shape, dtype, device.0)
@@ -415,11 +416,11 @@ fn randint(
     py: Python<'_>,
     low: i64,
     high: i64,
-    shape: ShapeArg,
+    shape: SizesArg,
     dtype: Option<DTypeArg>,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
-    let shape = shape.sizes()?;
+    let shape = shape.0;
     let dtype = given(dtype).unwrap_or(DType::I64);
     run(py, corten_core::shape::numel(&shape), || {
         ops::randint(low, high, &shape, dtype, device.0)
@@ -439,13 +440,13 @@ fn randint(
 )]
 fn uniform(
     py: Python<'_>,
-    shape: ShapeArg,
+    shape: SizesArg,
     low: f64,
     high: f64,
     dtype: Option<DTypeArg>,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
-    let shape = shape.sizes()?;
+    let shape = shape.0;
     let dtype = given(dtype).unwrap_or(DType::F32);
     run(py, corten_core::shape::numel(&shape), || {
         ops::uniform(&shape, low, high, dtype, device.0)
@@ -465,13 +466,13 @@ fn uniform(
 )]
 fn normal(
     py: Python<'_>,
-    shape: ShapeArg,
+    shape: SizesArg,
     mean: f64,
     std: f64,
     dtype: Option<DTypeArg>,
     device: DeviceArg,
 ) -> PyResult<PyTensor> {
-    let shape = shape.sizes()?;
+    let shape = shape.0;
     let dtype = given(dtype).unwrap_or(DType::F32);
     run(py, corten_core::shape::numel(&shape), || {
         ops::normal(&shape, mean, std, dtype, device.0)

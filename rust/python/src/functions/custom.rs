@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use corten_core::autograd::anomaly::{self, Place};
 use corten_core::autograd::{Backward, Ctx, Saved, not_differentiable, record_many};
 use corten_core::{Result, Tensor, autograd};
+use corten_python_macros::pyfunction;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

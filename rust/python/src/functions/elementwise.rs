@@ -4,6 +4,7 @@
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use corten_core::ops;
+use corten_python_macros::{pyfunction, pymethods};
 use pyo3::prelude::*;
 
 use crate::convert::{Arg, DTypeArg, Number, Operand};

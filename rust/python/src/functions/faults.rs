@@ -6,6 +6,7 @@ use std::time::Duration;
 use corten_core::autograd::{record, vjp};
 use corten_core::{Error, Result, Tensor, ops};
 use corten_kernels::parallel;
+use corten_python_macros::pyfunction;
 use pyo3::prelude::*;
 
 use crate::seam::{LONG, run};

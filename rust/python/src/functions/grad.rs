@@ -3,6 +3,7 @@
 use corten_core::autograd::check::Tolerance;
 use corten_core::autograd::{self, GradOptions};
 use corten_core::{Result, Tensor};
+use corten_python_macros::pyfunction;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 

@@ -1,6 +1,7 @@
 //! Losses. `reduction` is 'mean', 'sum' or 'none' (one loss per element or row).
 
 use corten_core::ops::{self, ClassOptions, Reduction};
+use corten_python_macros::pyfunction;
 use pyo3::prelude::*;
 
 use crate::convert::Arg;

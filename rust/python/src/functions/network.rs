@@ -5,11 +5,12 @@
 
 use corten_core::ops::{self, Approximate};
 use corten_core::{Tensor, error};
+use corten_python_macros::{pyfunction, pymethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::convert::{Arg, Count, Pair, type_name};
+use crate::convert::{AXIS, Arg, Count, Pair, either, type_name};
 use crate::seam::run;
 use crate::tensor::PyTensor;
 
@@ -410,16 +411,6 @@ fn dropout(py: Python<'_>, x: Arg<'_>, p: f64, training: bool) -> PyResult<PyTen
     run(py, x.0.numel(), || ops::dropout(x.0, p, training)).map(PyTensor::new)
 }
 
-/// `axis` or torch's `dim`; the last axis when neither is given.
-fn last(axis: Option<isize>, dim: Option<isize>) -> PyResult<isize> {
-    if axis.is_some() && dim.is_some() {
-        return Err(PyTypeError::new_err(
-            "axis and dim are the same argument: pass one of them",
-        ));
-    }
-    Ok(axis.or(dim).unwrap_or(-1))
-}
-
 #[pymethods]
 impl PyTensor {
     /// `x Phi(x)`, element by element. See `corten.gelu`.
@@ -433,7 +424,7 @@ impl PyTensor {
     /// `e^x / sum(e^x)` along `axis` (the last one by default). See `corten.softmax`.
     #[pyo3(signature = (axis = None, *, dim = None))]
     fn softmax(&self, py: Python<'_>, axis: Option<isize>, dim: Option<isize>) -> PyResult<Self> {
-        let axis = last(axis, dim)?;
+        let axis = either("softmax", AXIS, axis, dim)?.unwrap_or(-1);
         run(py, self.tensor.numel(), || ops::softmax(&self.tensor, axis)).map(Self::new)
     }
     /// `x - log(sum(e^x))` along `axis` (the last one by default). See `corten.log_softmax`.
@@ -444,7 +435,7 @@ impl PyTensor {
         axis: Option<isize>,
         dim: Option<isize>,
     ) -> PyResult<Self> {
-        let axis = last(axis, dim)?;
+        let axis = either("log_softmax", AXIS, axis, dim)?.unwrap_or(-1);
         run(py, self.tensor.numel(), || {
             ops::log_softmax(&self.tensor, axis)
         })

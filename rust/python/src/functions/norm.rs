@@ -1,9 +1,10 @@
 //! Normalisation within each sample.
 
 use corten_core::ops;
+use corten_python_macros::pyfunction;
 use pyo3::prelude::*;
 
-use crate::convert::{Arg, ShapeArg};
+use crate::convert::{Arg, SizesArg};
 use crate::seam::run;
 use crate::tensor::PyTensor;
 
@@ -19,12 +20,12 @@ use crate::tensor::PyTensor;
 fn layer_norm(
     py: Python<'_>,
     x: Arg<'_>,
-    normalized_shape: ShapeArg,
+    normalized_shape: SizesArg,
     weight: Option<Arg<'_>>,
     bias: Option<Arg<'_>>,
     eps: f64,
 ) -> PyResult<PyTensor> {
-    let shape = normalized_shape.sizes()?;
+    let shape = normalized_shape.0;
     run(py, x.0.numel(), || {
         ops::layer_norm(x.0, &shape, weight.map(|w| w.0), bias.map(|b| b.0), eps)
     })
@@ -43,11 +44,11 @@ fn layer_norm(
 fn rms_norm(
     py: Python<'_>,
     x: Arg<'_>,
-    normalized_shape: ShapeArg,
+    normalized_shape: SizesArg,
     weight: Option<Arg<'_>>,
     eps: Option<f64>,
 ) -> PyResult<PyTensor> {
-    let shape = normalized_shape.sizes()?;
+    let shape = normalized_shape.0;
     run(py, x.0.numel(), || {
         ops::rms_norm(x.0, &shape, weight.map(|w| w.0), eps)
     })

@@ -2,6 +2,7 @@
 
 use corten_core::Tensor;
 use corten_core::optim::{self, Adam, Sgd};
+use corten_python_macros::pyfunction;
 use pyo3::prelude::*;
 
 use crate::convert::Args;

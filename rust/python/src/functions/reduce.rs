@@ -5,49 +5,40 @@
 #![allow(unsafe_op_in_unsafe_fn)]
 
 use corten_core::ops;
-use pyo3::exceptions::PyTypeError;
+use corten_python_macros::{pyfunction, pymethods};
 use pyo3::prelude::*;
 
-use crate::convert::{Arg, Axes, DTypeArg, given};
+use crate::convert::{AXIS, Arg, Axes, DTypeArg, KEEPDIMS, either, given};
 use crate::seam::run;
 use crate::tensor::PyTensor;
 
-/// One of two spellings of an argument; both at once are refused.
-fn one<T>(axis: Option<T>, dim: Option<T>, names: [&str; 2]) -> PyResult<Option<T>> {
-    if axis.is_some() && dim.is_some() {
-        return Err(PyTypeError::new_err(format!(
-            "{} and {} are the same argument: pass one of them",
-            names[0], names[1]
-        )));
-    }
-    Ok(axis.or(dim))
-}
-
 /// `axis` or `dim`, `keepdims` or `keepdim`.
 fn spelled(
+    op: &str,
     axis: Option<Axes>,
     dim: Option<Axes>,
     keepdims: Option<bool>,
     keepdim: Option<bool>,
 ) -> PyResult<(Axes, bool)> {
-    let axes = one(axis, dim, ["axis", "dim"])?.unwrap_or_default();
+    let axes = either(op, AXIS, axis, dim)?.unwrap_or_default();
     Ok((
         axes,
-        one(keepdims, keepdim, ["keepdims", "keepdim"])?.unwrap_or(false),
+        either(op, KEEPDIMS, keepdims, keepdim)?.unwrap_or(false),
     ))
 }
 
 /// The same for one axis.
 fn spelled_one(
+    op: &str,
     axis: Option<isize>,
     dim: Option<isize>,
     keepdims: Option<bool>,
     keepdim: Option<bool>,
 ) -> PyResult<(Option<isize>, bool)> {
-    let axis = one(axis, dim, ["axis", "dim"])?;
+    let axis = either(op, AXIS, axis, dim)?;
     Ok((
         axis,
-        one(keepdims, keepdim, ["keepdims", "keepdim"])?.unwrap_or(false),
+        either(op, KEEPDIMS, keepdims, keepdim)?.unwrap_or(false),
     ))
 }
 
@@ -78,7 +69,7 @@ macro_rules! reductions {
                     dim: Option<Axes>,
                     keepdim: Option<bool>,
                 ) -> PyResult<Self> {
-                    let (axes, keep) = spelled(axis, dim, keepdims, keepdim)?;
+                    let (axes, keep) = spelled(stringify!($name), axis, dim, keepdims, keepdim)?;
                     run(py, self.tensor.numel(), || ops::$name(&self.tensor, axes.get(), keep)).map(Self::new)
                 }
             )*
@@ -187,7 +178,7 @@ macro_rules! spreads {
                     dim: Option<Axes>,
                     keepdim: Option<bool>,
                 ) -> PyResult<Self> {
-                    let (axes, keep) = spelled(axis, dim, keepdims, keepdim)?;
+                    let (axes, keep) = spelled(stringify!($name), axis, dim, keepdims, keepdim)?;
                     run(py, self.tensor.numel(), || ops::$name(&self.tensor, axes.get(), correction, keep)).map(Self::new)
                 }
             )*
@@ -235,7 +226,7 @@ macro_rules! searches {
                     dim: Option<isize>,
                     keepdim: Option<bool>,
                 ) -> PyResult<Self> {
-                    let (axis, keep) = spelled_one(axis, dim, keepdims, keepdim)?;
+                    let (axis, keep) = spelled_one(stringify!($name), axis, dim, keepdims, keepdim)?;
                     run(py, self.tensor.numel(), || ops::$name(&self.tensor, axis, keep)).map(Self::new)
                 }
             )*
@@ -270,7 +261,7 @@ impl PyTensor {
         dim: Option<Axes>,
         keepdim: Option<bool>,
     ) -> PyResult<Self> {
-        let (axes, keep) = spelled(axis, dim, keepdims, keepdim)?;
+        let (axes, keep) = spelled("sum", axis, dim, keepdims, keepdim)?;
         run(py, self.tensor.numel(), || {
             ops::sum(&self.tensor, axes.get(), keep, given(dtype))
         })

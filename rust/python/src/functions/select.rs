@@ -1,11 +1,11 @@
 //! Functions that choose elements by index tensors, masks or order.
 
 use corten_core::{Tensor, ops};
+use corten_python_macros::{pyfunction, pymethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use super::arrange::either;
-use crate::convert::{Arg, DTypeArg, Operand, given};
+use crate::convert::{AXIS, Arg, DTypeArg, Operand, either, given};
 use crate::seam::run;
 use crate::tensor::PyTensor;
 
@@ -308,7 +308,8 @@ fn searchsorted(py: Python<'_>, x1: Arg<'_>, x2: Arg<'_>, side: &str) -> PyResul
 
 /// `axis` or `dim`, one of which is needed.
 fn needed(op: &str, axis: Option<isize>, dim: Option<isize>) -> PyResult<isize> {
-    either(axis, dim)?.ok_or_else(|| PyTypeError::new_err(format!("[{op}] axis is needed")))
+    either(op, AXIS, axis, dim)?
+        .ok_or_else(|| PyTypeError::new_err(format!("[{op}] axis is needed")))
 }
 
 #[pymethods]
@@ -394,7 +395,7 @@ impl PyTensor {
         descending: bool,
         dim: Option<isize>,
     ) -> PyResult<Self> {
-        let axis = either(axis, dim)?.unwrap_or(-1);
+        let axis = either("sort", AXIS, axis, dim)?.unwrap_or(-1);
         run(py, self.tensor.numel(), || {
             ops::sort(&self.tensor, axis, descending)
         })
@@ -409,7 +410,7 @@ impl PyTensor {
         descending: bool,
         dim: Option<isize>,
     ) -> PyResult<Self> {
-        let axis = either(axis, dim)?.unwrap_or(-1);
+        let axis = either("argsort", AXIS, axis, dim)?.unwrap_or(-1);
         run(py, self.tensor.numel(), || {
             ops::argsort(&self.tensor, axis, descending)
         })
@@ -429,7 +430,7 @@ impl PyTensor {
             py,
             Arg(&self.tensor),
             k,
-            either(axis, dim)?.unwrap_or(-1),
+            either("topk", AXIS, axis, dim)?.unwrap_or(-1),
             largest,
         )
     }
@@ -442,7 +443,7 @@ impl PyTensor {
         axis: Option<isize>,
         dim: Option<isize>,
     ) -> PyResult<Self> {
-        let axis = either(axis, dim)?;
+        let axis = either("take", AXIS, axis, dim)?;
         run(py, self.tensor.numel(), || {
             ops::take(&self.tensor, indices.0, axis)
         })
@@ -457,7 +458,7 @@ impl PyTensor {
         axis: Option<isize>,
         dim: Option<isize>,
     ) -> PyResult<Self> {
-        let axis = either(axis, dim)?.unwrap_or(-1);
+        let axis = either("take_along_axis", AXIS, axis, dim)?.unwrap_or(-1);
         run(py, self.tensor.numel(), || {
             ops::take_along_axis(&self.tensor, indices.0, axis)
         })

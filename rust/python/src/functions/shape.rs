@@ -2,12 +2,13 @@
 
 use corten_core::ops::Sections;
 use corten_core::{Tensor, ops};
+use corten_python_macros::{pyfunction, pymethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::matmul_work;
-use crate::convert::{Arg, Args, Axes, ShapeArg};
+use crate::convert::{AXIS, Arg, Args, Axes, ShapeArg, SizesArg, either};
 use crate::seam::run;
 use crate::tensor::PyTensor;
 
@@ -84,8 +85,8 @@ fn expand_dims(py: Python<'_>, x: Arg<'_>, axis: isize) -> PyResult<PyTensor> {
 /// tensor([[1, 2],
 ///         [1, 2]])
 #[pyfunction]
-fn broadcast_to(py: Python<'_>, x: Arg<'_>, shape: ShapeArg) -> PyResult<PyTensor> {
-    let shape = shape.sizes()?;
+fn broadcast_to(py: Python<'_>, x: Arg<'_>, shape: SizesArg) -> PyResult<PyTensor> {
+    let shape = shape.0;
     run(py, 0, || ops::broadcast_to(x.0, &shape)).map(PyTensor::new)
 }
 
@@ -218,27 +219,25 @@ fn take_rows(py: Python<'_>, x: Arg<'_>, indices: Arg<'_>) -> PyResult<PyTensor>
     .map(PyTensor::new)
 }
 
-/// `axis` or torch's `dim`, with a default.
-fn named(axis: Option<isize>, dim: Option<isize>, default: isize) -> PyResult<isize> {
-    if axis.is_some() && dim.is_some() {
-        return Err(PyTypeError::new_err(
-            "axis and dim are the same argument: pass one of them",
-        ));
-    }
-    Ok(axis.or(dim).unwrap_or(default))
-}
-
 #[pymethods]
 impl PyTensor {
     /// The same elements as another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`; one size may be -1. See `corten.reshape`.
     #[pyo3(signature = (*shape))]
     fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        reshaped(py, &self.tensor, &ShapeArg::from_args(shape)?)
+        reshaped(
+            py,
+            &self.tensor,
+            &ShapeArg::from_args(shape, "reshape", "shape")?,
+        )
     }
     /// The axes in another order: `x.permute(2, 0, 1)` or `x.permute((2, 0, 1))`, a view. See `corten.permute_dims`.
     #[pyo3(signature = (*axes))]
     fn permute(&self, py: Python<'_>, axes: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        permuted(py, &self.tensor, &Axes(Some(ShapeArg::from_args(axes)?.0)))
+        permuted(
+            py,
+            &self.tensor,
+            &Axes(Some(ShapeArg::from_args(axes, "permute", "axes")?.0)),
+        )
     }
     /// The axes in another order, a view. See `corten.permute_dims`.
     fn permute_dims(&self, py: Python<'_>, axes: Axes) -> PyResult<Self> {
@@ -251,12 +250,7 @@ impl PyTensor {
     /// Without the axes of size 1 (all of them, or those that `axis` names), a view. See `corten.squeeze`.
     #[pyo3(signature = (axis = None, *, dim = None))]
     fn squeeze(&self, py: Python<'_>, axis: Option<Axes>, dim: Option<Axes>) -> PyResult<Self> {
-        if axis.is_some() && dim.is_some() {
-            return Err(PyTypeError::new_err(
-                "axis and dim are the same argument: pass one of them",
-            ));
-        }
-        let axes = axis.or(dim).unwrap_or_default();
+        let axes = either("squeeze", AXIS, axis, dim)?.unwrap_or_default();
         run(py, 0, || ops::squeeze(&self.tensor, axes.get())).map(Self::new)
     }
     /// A new axis of size 1 at position `axis` of the result, a view. See `corten.expand_dims`.
@@ -267,7 +261,7 @@ impl PyTensor {
         axis: Option<isize>,
         dim: Option<isize>,
     ) -> PyResult<Self> {
-        let axis = named(axis, dim, 0)?;
+        let axis = either("expand_dims", AXIS, axis, dim)?.unwrap_or(0);
         run(py, 0, || ops::expand_dims(&self.tensor, axis)).map(Self::new)
     }
     /// torch's name of `expand_dims`: a new axis of size 1, a view.
@@ -276,21 +270,23 @@ impl PyTensor {
         self.expand_dims(py, axis, dim)
     }
     /// The elements repeated along axes of size 1 to fill a larger shape, a view. See `corten.broadcast_to`.
-    fn broadcast_to(&self, py: Python<'_>, shape: ShapeArg) -> PyResult<Self> {
-        let shape = shape.sizes()?;
+    fn broadcast_to(&self, py: Python<'_>, shape: SizesArg) -> PyResult<Self> {
+        let shape = shape.0;
         run(py, 0, || ops::broadcast_to(&self.tensor, &shape)).map(Self::new)
     }
     /// As `broadcast_to`: `x.expand(2, 3)` or `x.expand((2, 3))`; -1 keeps an axis as it is.
     #[pyo3(signature = (*shape))]
     fn expand(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        let mut shape = ShapeArg::from_args(shape)?;
+        let mut shape = ShapeArg::from_args(shape, "expand", "shape")?;
         let lead = shape.0.len().saturating_sub(self.tensor.ndim());
         for (i, &n) in self.tensor.shape().iter().enumerate() {
             if let Some(s) = shape.0.get_mut(lead + i).filter(|s| **s == -1) {
                 *s = n as isize;
             }
         }
-        let shape = shape.sizes()?;
+        let shape = shape
+            .sizes()
+            .map_err(|e| PyValueError::new_err(format!("[expand] shape: {e}")))?;
         run(py, 0, || ops::broadcast_to(&self.tensor, &shape)).map(Self::new)
     }
     /// The axes from `start_axis` to `end_axis` (included) as one. See `corten.flatten`.
@@ -304,8 +300,14 @@ impl PyTensor {
         end_dim: Option<isize>,
     ) -> PyResult<Self> {
         let (start, end) = (
-            named(start_axis, start_dim, 0)?,
-            named(end_axis, end_dim, -1)?,
+            either(
+                "flatten",
+                ["start_axis", "start_dim"],
+                start_axis,
+                start_dim,
+            )?
+            .unwrap_or(0),
+            either("flatten", ["end_axis", "end_dim"], end_axis, end_dim)?.unwrap_or(-1),
         );
         run(py, self.tensor.numel(), || {
             ops::flatten(&self.tensor, start, end)
@@ -321,17 +323,17 @@ impl PyTensor {
         axis: Option<isize>,
         dim: Option<isize>,
     ) -> PyResult<Vec<Self>> {
-        parts(py, &self.tensor, &indices_or_sections, named(axis, dim, 0)?)
+        parts(
+            py,
+            &self.tensor,
+            &indices_or_sections,
+            either("split", AXIS, axis, dim)?.unwrap_or(0),
+        )
     }
     /// The elements in reverse order along `axis` (all axes when None), a view. See `corten.flip`.
     #[pyo3(signature = (axis = None, *, dim = None))]
     fn flip(&self, py: Python<'_>, axis: Option<Axes>, dim: Option<Axes>) -> PyResult<Self> {
-        if axis.is_some() && dim.is_some() {
-            return Err(PyTypeError::new_err(
-                "axis and dim are the same argument: pass one of them",
-            ));
-        }
-        let axes = axis.or(dim).unwrap_or_default();
+        let axes = either("flip", AXIS, axis, dim)?.unwrap_or_default();
         run(py, self.tensor.numel(), || {
             ops::flip(&self.tensor, axes.get())
         })

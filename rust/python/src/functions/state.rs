@@ -4,6 +4,7 @@ use corten_core::autograd;
 use corten_core::ops;
 use corten_core::storage;
 use corten_kernels::{alloc, parallel, simd};
+use corten_python_macros::pyfunction;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
