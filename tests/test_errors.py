@@ -63,6 +63,10 @@ WRONG = [
     # counts
     ("too many threads", lambda: _core.set_num_threads(10**9), ValueError, r"at most 1024, got 1000000000"),
     ("negative count", lambda: _core.linspace(0, 1, -1), ValueError, r">= 0, not -1"),
+    # what no integer is
+    ("nan as an int", lambda: _core.tensor([1.0, float("nan")], dtype="int64"), ValueError,
+     r"\[tensor\].*NaN.*int64.*float"),
+    ("inf as an int", lambda: _core.full(2, float("inf"), dtype="int32"), ValueError, r"\[full\].*inf.*int32"),
     # bits of numbers: NumPy and torch work on them, corten does not pretend to
     ("and of ints", lambda: i(2) & 3, TypeError, r"operator &.*booleans, got int64.*logical"),
     ("or with ints", lambda: (i(2) > 0) | i(2), TypeError, r"operator \|.*int64"),
@@ -81,6 +85,13 @@ def test_wrong_call(call, error, text: str) -> None:
         call()
     assert not isinstance(caught.value, _core.InternalError)
     assert re.search(text, str(caught.value), re.DOTALL), str(caught.value)
+
+
+def test_integers_compare_with_infinities() -> None:
+    """No integer is one, and all lie between them."""
+    assert (i(2) < float("inf")).tolist() == [True, True]
+    assert (float("-inf") >= i(2)).tolist() == [False, False]
+    assert (i(1) == float("nan")).tolist() == [False]
 
 
 def test_internal_error_is_a_runtime_error_with_a_public_name() -> None:

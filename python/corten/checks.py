@@ -5,7 +5,42 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-__all__ = ["at_least", "pair", "whole"]
+from ._core import Tensor
+
+__all__ = ["at_least", "is_tensor", "pair", "positive", "sized", "tensors", "whole"]
+
+
+def is_tensor(rule: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a tensor."""
+    if not isinstance(value, Tensor):
+        kind = type(value).__name__
+        raise TypeError(f"{rule} must be a corten.Tensor, not {kind} (convert it with corten.tensor(...))")
+
+
+def positive(rule: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a number, and ValueError unless `value > 0`."""
+    at_least(rule, value)
+    if not value > 0:
+        raise ValueError(f"{rule} must be positive, got {value}")
+
+
+def tensors(rule: str, value: Any) -> list[Tensor]:
+    """`value`, a tensor or a sequence of them, as a list; raises TypeError if it is neither."""
+    if isinstance(value, Tensor):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{rule} must be a tensor or a sequence of tensors, not {type(value).__name__}")
+    for i, item in enumerate(value):
+        is_tensor(f"{rule}[{i}]", item)
+    return list(value)
+
+
+def sized(rule: str, value: Any) -> int:
+    """The length of `value`; raises TypeError unless it has one."""
+    try:
+        return len(value)
+    except TypeError:
+        raise TypeError(f"{rule} must have a length, which {type(value).__name__} has not: {value!r}") from None
 
 
 def at_least(rule: str, value: Any, least: float = 0.0) -> None:

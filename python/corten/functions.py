@@ -187,6 +187,7 @@ from ._core import (
     zeros,
     zeros_like,
 )
+from .checks import tensors
 
 __all__ = [
     "InternalError",
@@ -470,8 +471,8 @@ def grad(
     """
     single = isinstance(inputs, Tensor)
     gradients = _core.grad(
-        [outputs] if isinstance(outputs, Tensor) else list(outputs),
-        [inputs] if isinstance(inputs, Tensor) else list(inputs),
+        tensors("[grad] outputs", outputs),
+        tensors("[grad] inputs", inputs),
         [grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs,
         retain_graph=retain_graph,
         create_graph=create_graph,

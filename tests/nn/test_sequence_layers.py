@@ -67,10 +67,10 @@ def test_conv1d_named_padding_and_errors() -> None:
     for match, args in {
         "stride 1": (1, 1, 3, 2, "same"),
         "padding must be": (1, 1, 3, 1, "some"),
-        "not be negative": (1, 1, 3, 1, -1),
+        "padding must be at least 0": (1, 1, 3, 1, -1),
         "kernel_size": (1, 1, 0),
         "groups": (2, 3, 1, 1, 0, 1, 2),
-        "one channel": (0, 1, 1),
+        "in_channels must be at least 1": (0, 1, 1),
     }.items():
         with pytest.raises(ValueError, match=match):
             nn.Conv1d(*args)  # type: ignore[arg-type]
@@ -156,5 +156,5 @@ def test_embedding_errors() -> None:
         F.embedding(ct.tensor([0]), ct.ones((5,)))
     with pytest.raises(TypeError, match="integers"):
         F.embedding(ct.tensor([0.0]), table)
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="at least 0, got -1"):
         nn.Embedding(-1, 2)

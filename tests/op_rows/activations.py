@@ -116,7 +116,7 @@ ROWS = [
     Row(
         "softshrink",
         reals(-0.5, 0.5, -1.25, 1.25, wide={"lambd": 1.25}),
-        lambda x, lambd=0.5: np.where(np.abs(x) > lambd, x - np.sign(x) * lambd, 0),
+        lambda x, lambd=0.5: np.where(np.abs(x) > lambd, x - np.sign(x) * lambd, 0 * x),
         FEW,
         (*TEXT, bad(ValueError, r"\[softshrink\].*lambd.*-1", X, -1.0)),
     ),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import _core
+from ..checks import tensors
 from ..functions import Tensor
 
 __all__ = ["gradcheck", "gradgradcheck"]
@@ -42,7 +43,7 @@ def gradcheck(
     >>> ct.autograd.gradcheck(lambda x: (x * x).sum(), x)
     True
     """
-    return _core.gradcheck(fn, _checked("gradcheck", inputs), eps, rtol, atol)
+    return _core.gradcheck(fn, _checked("gradcheck", fn, inputs), eps, rtol, atol)
 
 
 def gradgradcheck(
@@ -63,14 +64,13 @@ def gradgradcheck(
     >>> ct.autograd.gradgradcheck(lambda x: x * x * x, x)
     True
     """
-    return _core.gradgradcheck(fn, _checked("gradgradcheck", inputs), eps, rtol, atol)
+    return _core.gradgradcheck(fn, _checked("gradgradcheck", fn, inputs), eps, rtol, atol)
 
 
-def _checked(op: str, inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    for i, x in enumerate(given):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"[{op}] inputs must be tensors, but input {i} is {type(x).__name__}")
+def _checked(op: str, fn: object, inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    if not callable(fn):
+        raise TypeError(f"[{op}] fn must be callable, which {type(fn).__name__} is not")
+    given = tensors(f"[{op}] inputs", inputs)
     if not any(x.requires_grad for x in given):
         raise ValueError(f"[{op}] no input requires a gradient, so nothing would be checked: call requires_grad_()")
     return given

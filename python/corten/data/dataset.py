@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from ..checks import sized, whole
 from ..functions import Tensor, asarray, from_numpy, take_rows
 
 __all__ = ["Dataset", "Subset", "TensorDataset"]
@@ -84,11 +85,14 @@ class Subset(Dataset[T_co]):
     """
 
     def __init__(self, dataset: Dataset[T_co], indices: Sequence[int]) -> None:
+        size = sized("[Subset] dataset", dataset)
         self.dataset = dataset
-        self.indices = [int(i) for i in indices]
+        if not isinstance(indices, Iterable):
+            raise TypeError(f"[Subset] indices must be a sequence of ints, not {type(indices).__name__}")
+        self.indices = [whole("[Subset] index", i) for i in indices]
         for i in self.indices:
-            if not 0 <= i < len(dataset):
-                raise IndexError(f"[Subset] index {i} is out of range for {len(dataset)} samples")
+            if i >= size:
+                raise IndexError(f"[Subset] index {i} is out of range for {size} samples")
         if hasattr(dataset, "fetch_batch"):
             self.fetch_batch = self._fetch_batch
 

@@ -29,7 +29,10 @@ def default_collate(samples: Sequence[Any]) -> Any:
     >>> x.tolist(), y.tolist()
     ([[0.0, 0.0], [1.0, 1.0]], [1, 0])
     """
-    first = samples[0]
+    try:
+        first = samples[0]
+    except (TypeError, LookupError):
+        raise ValueError(f"[default_collate] needs a list of at least one sample, got {samples!r}") from None
     if isinstance(first, Tensor):
         return stack(list(samples))
     if isinstance(first, np.ndarray | np.generic):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sized
 
 import numpy as np
 
-from ..checks import whole
+from ..checks import sized, whole
 from ..functions import randint
 
 __all__ = ["RandomSampler", "Sampler", "SequentialSampler"]
@@ -31,7 +31,7 @@ class SequentialSampler(Sampler):
     """
 
     def __init__(self, data: Sized) -> None:
-        self._size = len(data)
+        self._size = sized(f"[{type(self).__name__}] data", data)
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self._size))
@@ -57,7 +57,7 @@ class RandomSampler(Sampler):
     def __init__(self, data: Sized, seed: int | None = None) -> None:
         if seed is not None:
             seed = whole("[RandomSampler] seed", seed)
-        self._size = len(data)
+        self._size = sized("[RandomSampler] data", data)
         self._seed = seed
         self._passes = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..checks import positive
 from ..functions import Tensor
 from . import functional as F
 from .module import Module
@@ -87,8 +88,7 @@ class Softplus(Module):
 
     def __init__(self, beta: float = 1.0) -> None:
         super().__init__()
-        if not beta > 0:
-            raise ValueError(f"[Softplus] beta must be positive, got {beta}")
+        positive("[Softplus] beta", beta)
         self.beta = beta
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..checks import whole
 from ..functions import Tensor, full
 from . import functional as F
 from .module import Module
@@ -362,9 +363,7 @@ class PReLU(Module):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = None, device: str = "cpu") -> None:
         super().__init__()
-        if num_parameters < 1:
-            raise ValueError(f"[PReLU] num_parameters must be at least 1, got {num_parameters}")
-        self.num_parameters = num_parameters
+        self.num_parameters = num_parameters = whole("[PReLU] num_parameters", num_parameters, 1)
         self.weight = Parameter(full((num_parameters,), float(init), dtype=dtype, device=device))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,6 +14,13 @@ from .module import Module
 __all__ = ["Identity", "ModuleDict", "ModuleList", "Sequential"]
 
 
+def _what(value: object) -> str:
+    """A wrong member, for error messages: the class where an instance was meant is the usual mistake."""
+    if isinstance(value, type):
+        return f"the class {value.__name__} (make an instance: {value.__name__}())"
+    return type(value).__name__
+
+
 class Identity(Module):
     """Returns its input: a stand-in where a layer is optional."""
 
@@ -81,7 +88,7 @@ class _Numbered(Module):
 
     def _check(self, module: object) -> None:
         if not isinstance(module, Module):
-            raise TypeError(f"[{type(self).__name__}] holds modules, got {type(module).__name__}")
+            raise TypeError(f"[{type(self).__name__}] holds modules, got {_what(module)}")
 
     @classmethod
     def _from(cls, modules: Iterable[Module]) -> Self:
@@ -181,7 +188,7 @@ class ModuleDict(Module):
 
     def __setitem__(self, name: str, module: Module) -> None:
         if not isinstance(module, Module):
-            raise TypeError(f"[ModuleDict] holds modules, got {type(module).__name__}")
+            raise TypeError(f"[ModuleDict] holds modules, got {_what(module)}")
         check_name(self, name)
         setattr(self, name, module)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..checks import is_tensor, whole
 from ..functions import Tensor
 from . import functional as F
 from .module import Module
@@ -48,10 +49,13 @@ class Unflatten(Module):
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
         self.dim = dim
-        self.unflattened_size = tuple(unflattened_size)
+        if not isinstance(unflattened_size, tuple | list):
+            raise TypeError(f"[Unflatten] unflattened_size must be a tuple of ints, got {unflattened_size!r}")
+        self.unflattened_size = tuple(whole("[Unflatten] unflattened_size", n, -1) for n in unflattened_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, prod of S, *) -> (N, S, *)."""
+        is_tensor("[Unflatten] x", x)
         if not -x.ndim <= self.dim < x.ndim:
             raise IndexError(f"[Unflatten] axis {self.dim} is out of range for shape {x.shape}")
         axis = self.dim % x.ndim

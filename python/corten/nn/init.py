@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _core
 from .._core import Tensor
+from ..checks import at_least, is_tensor
 
 __all__ = [
     "calculate_gain",
@@ -46,6 +47,7 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
         return math.sqrt(2.0)
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
+        at_least("[calculate_gain] param", slope, -math.inf)
         return math.sqrt(2.0 / (1 + slope**2))
     if nonlinearity == "selu":
         return 0.75
@@ -68,29 +70,34 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     >>> -2 <= w.min().item() < w.max().item() < 3
     True
     """
+    is_tensor("[uniform_] tensor", tensor)
     tensor.assign_(_core.uniform(tensor.shape, a, b, dtype=tensor.dtype).to(tensor.device))
     return tensor
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Draw each element from the normal distribution with this mean and standard deviation."""
+    is_tensor("[normal_] tensor", tensor)
     tensor.assign_(_core.normal(tensor.shape, mean, std, dtype=tensor.dtype).to(tensor.device))
     return tensor
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Set each element to `val`."""
+    is_tensor("[constant_] tensor", tensor)
     tensor.assign_(_core.full(tensor.shape, val, dtype=tensor.dtype, device=tensor.device))
     return tensor
 
 
 def zeros_(tensor: Tensor) -> Tensor:
     """Set each element to 0."""
+    is_tensor("[zeros_] tensor", tensor)
     return constant_(tensor, 0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
     """Set each element to 1."""
+    is_tensor("[ones_] tensor", tensor)
     return constant_(tensor, 1)
 
 
@@ -99,6 +106,8 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
 
     X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
     """
+    is_tensor("[xavier_uniform_] tensor", tensor)
+    at_least("[xavier_uniform_] gain", gain, -math.inf)
     fan_in, fan_out = _fans("xavier_uniform_", tensor)
     bound = gain * math.sqrt(6.0 / max(1, fan_in + fan_out))
     return uniform_(tensor, -bound, bound)
@@ -109,6 +118,8 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
 
     X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
     """
+    is_tensor("[xavier_normal_] tensor", tensor)
+    at_least("[xavier_normal_] gain", gain, -math.inf)
     fan_in, fan_out = _fans("xavier_normal_", tensor)
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / max(1, fan_in + fan_out)))
 
@@ -135,6 +146,7 @@ def kaiming_uniform_(
 
     K. He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852.
     """
+    is_tensor("[kaiming_uniform_] tensor", tensor)
     bound = math.sqrt(3.0) * _kaiming_std("kaiming_uniform_", tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound)
 
@@ -151,6 +163,7 @@ def kaiming_normal_(
 
     K. He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852.
     """
+    is_tensor("[kaiming_normal_] tensor", tensor)
     return normal_(tensor, 0.0, _kaiming_std("kaiming_normal_", tensor, a, mode, nonlinearity))
 
 
@@ -162,6 +175,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     A. M. Saxe, J. L. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
     neural networks", 2013, arXiv:1312.6120.
     """
+    is_tensor("[orthogonal_] tensor", tensor)
+    at_least("[orthogonal_] gain", gain, -math.inf)
     _fans("orthogonal_", tensor)
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     drawn = _core.normal((max(rows, columns), min(rows, columns)), dtype="float64").numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..checks import at_least, positive
 from ..functions import Tensor
 from . import functional as F
 from .module import Module
@@ -24,7 +25,7 @@ __all__ = [
 class _Loss(Module):
     def __init__(self, reduction: F.Reduction = "mean") -> None:
         super().__init__()
-        if reduction not in ("mean", "sum", "none"):
+        if str(reduction) not in ("mean", "sum", "none"):
             raise ValueError(f"[{type(self).__name__}] reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
         self.reduction: F.Reduction = reduction
 
@@ -73,7 +74,8 @@ class CrossEntropyLoss(_ClassLoss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight, ignore_index=ignore_index, reduction=reduction)
-        if not 0 <= label_smoothing <= 1:
+        at_least("[CrossEntropyLoss] label_smoothing", label_smoothing)
+        if not label_smoothing <= 1:
             raise ValueError(f"[CrossEntropyLoss] label_smoothing must be between 0 and 1, got {label_smoothing}")
         self.label_smoothing = label_smoothing
 
@@ -204,8 +206,7 @@ class HuberLoss(_Loss):
 
     def __init__(self, reduction: F.Reduction = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
-        if not delta > 0:
-            raise ValueError(f"[HuberLoss] delta must be positive, got {delta}")
+        positive("[HuberLoss] delta", delta)
         self.delta = delta
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -225,8 +226,7 @@ class SmoothL1Loss(_Loss):
 
     def __init__(self, reduction: F.Reduction = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
-        if not beta >= 0:
-            raise ValueError(f"[SmoothL1Loss] beta must not be negative, got {beta}")
+        at_least("[SmoothL1Loss] beta", beta)
         self.beta = beta
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ class KLDivLoss(Module):
         self, reduction: Literal["batchmean", "mean", "sum", "none"] = "mean", log_target: bool = False
     ) -> None:
         super().__init__()
-        if reduction not in ("batchmean", "mean", "sum", "none"):
+        if str(reduction) not in ("batchmean", "mean", "sum", "none"):
             raise ValueError(f"[KLDivLoss] reduction must be 'batchmean', 'mean', 'sum' or 'none', got {reduction!r}")
         self.reduction = reduction
         self.log_target = log_target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..checks import at_least, pair, whole
+from ..checks import at_least, is_tensor, pair, whole
 from ..functions import Tensor
 from . import functional as F
 from .module import Module
@@ -144,6 +144,7 @@ class _Global(Module):
         self.keepdims = keepdims
 
     def _check(self, x: Tensor) -> Tensor:
+        is_tensor(f"[{type(self).__name__}] x", x)
         if x.ndim != 2 + len(self._axes):
             raise ValueError(f"[{type(self).__name__}] expects {self._shape}, got shape {x.shape}")
         return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..checks import is_tensor, whole
 from ..functions import Tensor, ones, zeros
 from . import functional as F
 from .module import Module
@@ -14,8 +15,9 @@ from .parameter import Parameter
 __all__ = ["GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 
-def _shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+def _shape(rule: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+    return tuple(whole(rule, size) for size in sizes)
 
 
 class LayerNorm(Module):
@@ -56,7 +58,7 @@ class LayerNorm(Module):
         device: str = "cpu",
     ) -> None:
         super().__init__()
-        self.normalized_shape = shape = _shape(normalized_shape)
+        self.normalized_shape = shape = _shape("[LayerNorm] normalized_shape", normalized_shape)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         self.weight = Parameter(ones(shape, dtype=dtype, device=device)) if elementwise_affine else None
@@ -102,7 +104,7 @@ class RMSNorm(Module):
         device: str = "cpu",
     ) -> None:
         super().__init__()
-        self.normalized_shape = shape = _shape(normalized_shape)
+        self.normalized_shape = shape = _shape("[RMSNorm] normalized_shape", normalized_shape)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         self.weight = Parameter(ones(shape, dtype=dtype, device=device)) if elementwise_affine else None
@@ -155,6 +157,8 @@ class GroupNorm(Module):
         device: str = "cpu",
     ) -> None:
         super().__init__()
+        num_groups = whole("[GroupNorm] num_groups", num_groups)
+        num_channels = whole("[GroupNorm] num_channels", num_channels, 1)
         if num_groups < 1 or num_channels % num_groups:
             raise ValueError(f"[GroupNorm] num_groups must divide the {num_channels} channels, got {num_groups}")
         self.num_groups = num_groups
@@ -166,6 +170,7 @@ class GroupNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, *) -> the same shape."""
+        is_tensor("[GroupNorm] x", x)
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise ValueError(f"[GroupNorm] expects (N, C, *) with C = {self.num_channels}, got shape {x.shape}")
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
@@ -193,14 +198,13 @@ class _InstanceNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, *) or one sample (C, *) -> the same shape."""
+        is_tensor(f"[{type(self).__name__}] x", x)
         if x.ndim not in self._ndims or x.shape[x.ndim - self._ndims[-1] + 1] != self.num_features:
             raise ValueError(
                 f"[{type(self).__name__}] expects {self._axes} with C = {self.num_features}, got shape {x.shape}"
             )
         batch = x if x.ndim == self._ndims[-1] else x.expand_dims(0)
         use_input = self.training or self.running_mean is None
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.assign_(self.num_batches_tracked + 1)
         momentum = 0.0 if self.momentum is None else self.momentum
         y = F.instance_norm(
             batch, self.running_mean, self.running_var, self.weight, self.bias, use_input, momentum, self.eps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
+from ..checks import whole
 from ..functions import Tensor, arange, equal, expand_dims, where, zeros
 from . import functional as F
 from . import init
@@ -52,9 +53,10 @@ class Embedding(Module):
         device: str = "cpu",
     ) -> None:
         super().__init__()
-        if num_embeddings < 0 or embedding_dim < 0:
-            raise ValueError(f"[Embedding] sizes must not be negative, got {num_embeddings} rows of {embedding_dim}")
+        num_embeddings = whole("[Embedding] num_embeddings", num_embeddings)
+        embedding_dim = whole("[Embedding] embedding_dim", embedding_dim)
         if padding_idx is not None:
+            padding_idx = whole("[Embedding] padding_idx", padding_idx, -num_embeddings)
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise IndexError(f"[Embedding] padding_idx {padding_idx} is out of range for {num_embeddings} rows")
             padding_idx %= num_embeddings
@@ -169,20 +171,20 @@ class Conv1d(Module):
         device: str = "cpu",
     ) -> None:
         super().__init__()
-        if in_channels < 1 or out_channels < 1:
-            raise ValueError(f"[Conv1d] needs at least one channel on each side, got {in_channels} -> {out_channels}")
+        in_channels = whole("[Conv1d] in_channels", in_channels, 1)
+        out_channels = whole("[Conv1d] out_channels", out_channels, 1)
+        groups = whole("[Conv1d] groups", groups)
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"[Conv1d] groups must divide both {in_channels} and {out_channels}, got {groups}")
         for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)):
-            if value < 1:
-                raise ValueError(f"[Conv1d] {name} must be at least 1, got {value}")
+            whole(f"[Conv1d] {name}", value, 1)
         if isinstance(padding, str):
             if padding not in ("valid", "same", "full"):
                 raise ValueError(f"[Conv1d] padding must be a number, 'valid', 'same' or 'full', got {padding!r}")
             if padding == "same" and stride != 1:
                 raise ValueError(f"[Conv1d] padding='same' needs stride 1, got {stride}")
-        elif padding < 0:
-            raise ValueError(f"[Conv1d] padding must not be negative, got {padding}")
+        else:
+            whole("[Conv1d] padding", padding)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = kernel_size

@@ -69,7 +69,7 @@ class Optimizer:
             )
         items = list(params)
         if not items:
-            raise ValueError(f"[{type(self).__name__}] got no parameters")
+            raise ValueError(f"[{type(self).__name__}] got no parameters: an empty list, or an iterator used before")
         if isinstance(items[0], Mapping):
             for group in items:
                 self.add_param_group(group)  # type: ignore[arg-type]  # add_param_group checks what it gets

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ... import _core
 from ..._core import Tensor
+from ...checks import positive
 from .common import check_dtype, pick_axis
 
 __all__ = [
@@ -92,8 +93,7 @@ def softplus(input: Tensor, beta: float = 1.0) -> Tensor:
     """
     if beta == 1:
         return _core.softplus(input)
-    if not beta > 0:
-        raise ValueError(f"[softplus] beta must be positive, got {beta}")
+    positive("[softplus] beta", beta)
     return _core.softplus(input * beta) / beta
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ... import _core
 from ..._core import Tensor
+from ...checks import is_tensor, whole
 from .common import Pair
 
 __all__ = ["one_hot", "pad", "unfold"]
@@ -39,6 +40,10 @@ def pad(
     >>> ct.nn.functional.pad(ct.tensor([[1, 2]]), (1, 0, 0, 1)).tolist()
     [[0, 1, 2], [0, 0, 0]]
     """
+    is_tensor("[pad] input", input)
+    if not isinstance(pad, tuple | list):
+        raise TypeError(f"[pad] pad must be a tuple of ints, two for each of the last axes, got {pad!r}")
+    pad = [whole("[pad] width", width, -(2**62)) for width in pad]
     if len(pad) % 2 or len(pad) // 2 > input.ndim:
         raise ValueError(f"[pad] {len(pad)} widths for shape {input.shape}: needs two for each of the last axes")
     pairs = [(0, 0)] * (input.ndim - len(pad) // 2) + list(zip(pad[-2::-2], pad[::-2], strict=True))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ... import _core
 from ..._core import Tensor
+from ...checks import is_tensor
 
 Reduction = Literal["mean", "sum", "none"]
 Activation = Literal["none", "relu"]
@@ -38,6 +39,7 @@ def pick_axis(op: str, dim: int | None, axis: int | None, default: int) -> int:
 
 def as_image(op: str, input: Tensor) -> Tensor:
     """(N, C, L) as (N, C, 1, L), (C, L) as (C, 1, L)."""
+    is_tensor(f"[{op}] input", input)
     if input.ndim not in (2, 3):
         raise ValueError(f"[{op}] input must be (N, C, L) or (C, L), got {input.shape}")
     return _core.expand_dims(input, -2)

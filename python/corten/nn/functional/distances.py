@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ... import _core
 from ..._core import Tensor
+from ...checks import at_least, is_tensor
 
 __all__ = ["cosine_similarity", "normalize", "pairwise_distance"]
 
@@ -62,4 +63,7 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
     >>> round(ct.nn.functional.pairwise_distance(ct.tensor([[0.0, 0.0]]), ct.tensor([[3.0, 4.0]])).item(), 4)
     5.0
     """
+    is_tensor("[pairwise_distance] x1", x1)
+    is_tensor("[pairwise_distance] x2", x2)
+    at_least("[pairwise_distance] eps", eps)
     return _core.norm(x1 - x2 + eps, p, -1, keepdim)

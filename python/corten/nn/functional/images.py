@@ -8,6 +8,7 @@ from typing import Literal
 
 from ... import _core
 from ..._core import Tensor
+from ...checks import at_least, is_tensor, whole
 from .common import Pair
 
 __all__ = ["fold", "interpolate", "pixel_shuffle", "pixel_unshuffle"]
@@ -43,12 +44,10 @@ def fold(
 
 
 def _check_factor(op: str, input: Tensor, factor: int) -> None:
+    is_tensor(f"[{op}] input", input)
     if input.ndim < 3:
         raise ValueError(f"[{op}] input must be (*, C, H, W), got {input.shape}")
-    if not isinstance(factor, int):
-        raise TypeError(f"[{op}] the factor must be an int, got {type(factor).__name__}")
-    if factor < 1:
-        raise ValueError(f"[{op}] the factor must be at least 1, got {factor}")
+    whole(f"[{op}] the factor", factor, 1)
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
@@ -112,6 +111,8 @@ def _per_axis(name: str, value: float | Sequence[float], axes: int) -> list[floa
     values = list(value) if isinstance(value, Sequence) else [value] * axes
     if len(values) != axes:
         raise ValueError(f"[interpolate] {name} must be a number or {axes}, one per axis, got {value!r}")
+    for each in values:
+        at_least(f"[interpolate] {name}", each)
     return values
 
 
@@ -146,6 +147,7 @@ def interpolate(
     >>> ct.nn.functional.interpolate(ct.tensor([[[1.0, 3.0]]]), 4, mode="linear").tolist()
     [[[1.0, 1.5, 2.5, 3.0]]]
     """
+    is_tensor("[interpolate] input", input)
     axes = input.ndim - 2
     if axes not in (1, 2):
         raise ValueError(f"[interpolate] input must be (N, C, L) or (N, C, H, W), got {input.shape}")
@@ -167,10 +169,12 @@ def interpolate(
         sizes = [math.floor(n * factor) for n, factor in zip(input.shape[2:], factors, strict=True)]
         steps = [1 / factor for factor in factors]
     else:
-        sizes = [int(m) for m in _per_axis("size", size or 0, axes)]
+        sizes = [whole("[interpolate] size", m) for m in _per_axis("size", size or 0, axes)]
         steps = [n / max(m, 1) for n, m in zip(input.shape[2:], sizes, strict=True)]
     if any(m < 1 for m in sizes):
         raise ValueError(f"[interpolate] the output would be empty: {input.shape} to {tuple(sizes)}")
+    if math.prod(sizes) > 2**48:
+        raise MemoryError(f"[interpolate] no memory for an output of {tuple(sizes)}")
     for d in range(axes):
         input = _resize(input, 2 + d, sizes[d], steps[d], mode, bool(align_corners))
     return input

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ... import _core
 from ..._core import Tensor
+from ...checks import is_tensor
 from .common import Activation, Pair, check_dtype
 
 __all__ = [
@@ -215,6 +216,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
 
 def _drop_channels(op: str, input: Tensor, p: float, training: bool, ndims: tuple[int, int], axes: str) -> Tensor:
+    is_tensor(f"[{op}] input", input)
     if input.ndim not in ndims:
         raise ValueError(f"[{op}] input must be {axes}, got {input.shape}")
     lead = 2 if input.ndim == ndims[1] else 1

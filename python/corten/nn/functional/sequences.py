@@ -6,6 +6,7 @@ from typing import Literal
 
 from ... import _core
 from ..._core import Tensor
+from ...checks import is_tensor
 from .common import Activation, as_image, check_dtype
 
 __all__ = ["adaptive_avg_pool1d", "avg_pool1d", "conv1d", "embedding", "max_pool1d"]
@@ -61,14 +62,23 @@ def embedding(
     >>> ct.nn.functional.embedding(ct.tensor([1, 0]), ct.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [[3.0, 4.0], [1.0, 2.0]]
     """
+    is_tensor("[embedding] weight", weight)
     if weight.ndim != 2:
         raise ValueError(f"[embedding] weight must be (rows, features), got {weight.shape}")
+    is_tensor("[embedding] input", input)
+    if input.dtype.is_floating_point:
+        raise TypeError(f"[embedding] input must be of integers, got {input.dtype.name} (use .astype('int64'))")
     if max_norm is not None:
         _renormalize(input, weight, max_norm, norm_type)
-    y = _core.take_rows(weight, input)
+    try:
+        y = _core.take_rows(weight, input)
+    except IndexError as error:
+        raise IndexError(str(error).replace("[take_rows]", "[embedding]")) from None
     if padding_idx is None:
         return y
     rows = weight.shape[0]
+    if not isinstance(padding_idx, int):
+        raise TypeError(f"[embedding] padding_idx must be an int or None, got {padding_idx!r}")
     if not -rows <= padding_idx < rows:
         raise IndexError(f"[embedding] padding_idx {padding_idx} is out of range for {rows} rows")
     padding = padding_idx % rows
