@@ -65,8 +65,10 @@ def check_result(call: Call, args: list[Any], kwargs: dict[str, Any], result: An
         t for t in (listed(result) if isinstance(result, (list, tuple, Tensor)) else []) if isinstance(t, Tensor)
     ]
     for t in tensors:
-        assert t.size < 10**8, shown
         assert t.dtype.name in DTYPES, shown
+        if t.size >= 10**8:  # only a view that repeats its elements
+            assert 0 in t.strides, shown
+            return
         assert to_numpy(t).shape == t.shape, shown
     if call.row is None or not tensors:
         return

@@ -39,17 +39,18 @@ def calculate_gain(nonlinearity: Nonlinearity, param: float | None = None) -> fl
     Raises:
         ValueError: the nonlinearity is not known.
     """
-    if nonlinearity in ("linear", "conv2d", "sigmoid"):
+    name = str(nonlinearity)
+    if name in ("linear", "conv2d", "sigmoid"):
         return 1.0
-    if nonlinearity == "tanh":
+    if name == "tanh":
         return 5.0 / 3.0
-    if nonlinearity == "relu":
+    if name == "relu":
         return math.sqrt(2.0)
-    if nonlinearity == "leaky_relu":
+    if name == "leaky_relu":
         slope = 0.01 if param is None else param
         at_least("[calculate_gain] param", slope, -math.inf)
         return math.sqrt(2.0 / (1 + slope**2))
-    if nonlinearity == "selu":
+    if name == "selu":
         return 0.75
     raise ValueError(f"[calculate_gain] unknown nonlinearity {nonlinearity!r}")
 
