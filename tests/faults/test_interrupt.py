@@ -2,7 +2,7 @@
 
 A child process makes the call so long that it takes two seconds (or as long as its memory allows), and a thread of it sends SIGINT at
 a random moment. What counts is the time from the signal to the exception, on the clock or in processor time per thread, whichever
-is less: other processes on a busy machine must not fail the test. Best of three.
+is less: other processes on a busy machine must not fail the test. Best of a few.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ else:
 gc.collect()
 before = ct.info()["allocator"]["bytes_in_use"]
 best = math.inf
-for trial in range(3):
+for trial in range(6):
     sent = []
     def send():
         time.sleep(random.uniform(0.1, 0.5) * whole)
@@ -85,6 +85,8 @@ for trial in range(3):
     if interrupted:
         waited = min(clock - sent[0][0], (processor - sent[0][1]) / threads)
         best = min(best, waited)
+    else:
+        whole /= 2  # it was done before the signal came: with memory that has been used before it is faster
     if best < 0.1:
         break
 gc.collect()
