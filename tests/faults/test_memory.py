@@ -127,7 +127,7 @@ calls = [
     lambda: ct.conv2d(images, ct.ones((32, 4, 5, 5), requires_grad=True)).sum().backward(),
     lambda: ct.max_pool2d(images, 3, 1).sum().backward(), lambda: ct.avg_pool2d(images, 3, 1).sum().backward(),
     lambda: ct.adaptive_avg_pool2d(images, 7).sum().backward(), lambda: ct.einsum("ij,kj,kl->il", wide, wide, wide),
-    lambda: wide.detach().numpy().copy(), lambda: big.tolist(), lambda: ct.tensor(list(range(100_000))),
+    lambda: wide.detach().numpy().copy(), lambda: big.tolist(), lambda: ct.tensor(list(range(100_000))), lambda: ct.tensor(range(150_000)), lambda: ct.tensor([wide.detach(), wide.detach()]),
     lambda: ct.masked_select(big, big > 0), lambda: ct.scatter_add(x[5000], 0, index % 5000, x[300_000]), lambda: ct.unfold(big, 0, 100, 1).sum(),
     lambda: ct.tensordot(wide, wide, axes=([1], [1])), lambda: ct.diagonal(wide), lambda: ct.diff(big), lambda: ct.norm(wide),
     lambda: ct.logsumexp(wide, axis=0), lambda: ct.var(wide, axis=0), lambda: ct.where(wide > 0, wide, 0.0), lambda: repr(big),

@@ -484,6 +484,13 @@ fn nested(obj: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tensor> {
 }
 
 impl Walk {
+    /// Makes room for so many numbers.
+    fn room(&mut self, more: usize) -> PyResult<()> {
+        self.data.try_reserve(more).map_err(|_| {
+            let n = self.data.len().saturating_add(more);
+            PyMemoryError::new_err(format!("[tensor] no memory for a list of {n} numbers"))
+        })
+    }
     fn place(&self) -> String {
         self.path.iter().map(|i| format!("[{i}]")).collect()
     }
@@ -510,7 +517,9 @@ impl Walk {
         } else if let Ok(tuple) = obj.cast::<PyTuple>() {
             self.list(tuple.len(), depth, tuple.iter())
         } else if obj.cast::<PyRange>().is_ok() {
-            let list = PyList::new(obj.py(), obj.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+            // Python's own list: it fails well when there is no memory for so many.
+            let list = obj.py().get_type::<PyList>().call1((obj,))?;
+            let list = list.cast::<PyList>()?;
             self.list(list.len(), depth, list.iter())
         } else if let Some(s) = plain_scalar(obj)? {
             self.close(depth, &[])?;
@@ -519,6 +528,7 @@ impl Walk {
                 (Some(w @ Scalar::Int(_)), Scalar::Bool(_)) => w,
                 _ => s,
             });
+            self.room(1)?;
             self.data.push(s);
             Ok(())
         } else if obj.cast::<PyTensor>().is_ok() || is_numpy(obj)? {
@@ -526,8 +536,9 @@ impl Walk {
             self.close(depth, t.shape())?;
             self.strong = Some(self.strong.map_or(t.dtype(), |d| d.promote(t.dtype())));
             let numbers = t.to_scalars();
-            self.data
-                .extend(numbers.map_err(|e| to_py(obj.py(), e.within("tensor")))?);
+            let numbers = numbers.map_err(|e| to_py(obj.py(), e.within("tensor")))?;
+            self.room(numbers.len())?;
+            self.data.extend(numbers);
             Ok(())
         } else {
             let hint = if obj.cast::<PyString>().is_ok() || obj.is_none() {
