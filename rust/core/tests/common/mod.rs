@@ -23,7 +23,7 @@ pub fn numbers(n: usize, seed: u64) -> Vec<f64> {
 pub fn tensor<T: Element>(device: Device, shape: &[usize], scale: f64, seed: u64) -> Tensor {
     let data: Vec<T> = numbers(shape.iter().product(), seed)
         .into_iter()
-        .map(|x| T::from_f64(x * scale))
+        .map(|x| T::from_scalar((x * scale).into()))
         .collect();
     Tensor::from_slice_on(&data, shape, T::DTYPE, device).unwrap()
 }
@@ -188,7 +188,7 @@ pub fn descend(params: &[Tensor], lr: f64) -> Result<()> {
 pub fn bits(tensors: &[Tensor]) -> Vec<u64> {
     tensors
         .iter()
-        .flat_map(|t| t.to_scalars())
+        .flat_map(|t| t.to_scalars().unwrap())
         .map(|s| s.to_f64().to_bits())
         .collect()
 }
