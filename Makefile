@@ -1,7 +1,7 @@
 # corten's commands. `make help` lists them; everything lives in .venv, target/ and out/, all of them ignored by git.
 #
 #   make demo      builds what is needed and trains LeNet-5 on handwritten digits
-#   make check     lint + test: exactly what CI runs (.ci/run)
+#   make check     lint and all tests: exactly what CI runs (.ci/run)
 #
 # PYTHON=python3.12 picks the interpreter for .venv.   PROFILE=dist builds what a wheel holds.
 
@@ -21,7 +21,7 @@ RUST_SOURCES := $(shell find rust -name target -prune -o \( -name '*.rs' -o -nam
 DEPS_STAMP  := $(VENV)/.corten-deps
 BUILD_STAMP := $(VENV)/.corten-build-$(PROFILE)
 
-.PHONY: help demo build test test-rust test-python lint lint-rust lint-python format check mutation bench overhead wheel asan clean
+.PHONY: help demo build test test-rust test-python test-slow lint lint-rust lint-python format check mutation bench overhead wheel asan clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,8 +55,11 @@ test-rust: ## the kernels' and the core's tests
 	@tools/preflight.sh
 	cargo test --quiet
 
-test-python: $(BUILD_STAMP) ## pytest
-	$(PY) -m pytest
+test-python: $(BUILD_STAMP) ## pytest, without the tests that take long
+	$(PY) -m pytest -m "not slow"
+
+test-slow: $(BUILD_STAMP) ## the tests that take long: hundreds of forks, kills, interrupts, wrong calls
+	$(PY) -m pytest -m slow
 
 # A build of its own, with a compiler flag that stable Rust has behind a switch. Debug information would double its memory.
 # CORTEN_ISA: every path of vector instructions that the machine has is run by the tests themselves.
@@ -86,7 +89,7 @@ format: $(DEPS_STAMP) ## rewrite the sources in the house format
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
-check: lint test ## lint + test: what CI runs
+check: lint test test-slow ## lint and all tests: what CI runs
 
 mutation: $(BUILD_STAMP) ## plant some 200 errors in the gradient rules and count how many the tests find
 	$(PY) tools/mutation/run.py
