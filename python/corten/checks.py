@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
+import os
 from typing import Any
 
 from ._core import Tensor
 
-__all__ = ["at_least", "is_tensor", "pair", "positive", "sized", "tensors", "whole"]
+__all__ = ["at_least", "is_tensor", "pair", "path", "positive", "sized", "tensors", "whole"]
 
 
 def is_tensor(rule: str, value: Any) -> None:
@@ -15,6 +16,15 @@ def is_tensor(rule: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         kind = type(value).__name__
         raise TypeError(f"{rule} must be a corten.Tensor, not {kind} (convert it with corten.tensor(...))")
+
+
+def path(rule: str, value: Any) -> str | bytes:
+    """`value` as `open` takes it; raises TypeError unless it is a path. (`open` would take 3 for an open file.)"""
+    try:
+        place: str | bytes = os.fspath(value)
+    except TypeError:
+        raise TypeError(f"{rule} must be a path, a string or a pathlib.Path, got {value!r}") from None
+    return place
 
 
 def positive(rule: str, value: Any) -> None:

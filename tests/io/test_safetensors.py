@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import corten as ct
-from corten import nn
+from corten import io, nn
+from corten.datasets.idx import read_idx
 from corten.io import atomic
 
 DTYPES = ["float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool"]
@@ -319,3 +320,16 @@ def test_missing_folder_is_an_os_error(tmp_path: Path) -> None:
         ct.io.save({}, tmp_path / "no" / "a")
     with pytest.raises(FileNotFoundError):
         ct.io.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("path", [3, None, True, ["model.safetensors"]])
+def test_a_path_is_a_path(path) -> None:
+    """`open(3)` would read, and close, whatever file has that number."""
+    for name, call in {
+        "io.load": io.load,
+        "io.load_metadata": io.load_metadata,
+        "io.save": lambda path: io.save({"x": ct.zeros(2)}, path),
+        "read_idx": read_idx,
+    }.items():
+        with pytest.raises(TypeError, match=rf"\[{name}\] path must be a path"):
+            call(path)

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .. import _core
+from .. import _core, checks
 
 __all__ = ["read_idx"]
 
@@ -34,7 +34,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
         OSError: it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open(checks.path("[read_idx] path", path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)

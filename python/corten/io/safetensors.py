@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .. import _core
+from .. import _core, checks
 from ..functions import Tensor, asarray
 from . import checksum
 from .atomic import atomic_write
@@ -74,6 +74,7 @@ def save(tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Map
     """
     if not isinstance(tensors, Mapping):
         raise TypeError(f"[io.save] takes tensors by name, as from model.state_dict(), got {type(tensors).__name__}")
+    checks.path("[io.save] path", path)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     tags: dict[str, str] = {}
     for name, value in tensors.items():
@@ -174,7 +175,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> dict[str, Tens
         OSError: the file cannot be read.
     """
     tensors = {}
-    with open(path, "rb") as file:
+    with open(checks.path("[io.load] path", path), "rb") as file:
         entries, metadata, start = _read_header(file, path)
         names = [name for name, *_ in entries]
         crcs = _checksums(path, metadata, names)[1] if verify else {}
@@ -216,7 +217,7 @@ def load_metadata(path: str | os.PathLike[str], *, verify: bool = True) -> dict[
         ValueError: the file is damaged or not of this format, or the metadata does not match its checksum.
         OSError: the file cannot be read.
     """
-    with open(path, "rb") as file:
+    with open(checks.path("[io.load_metadata] path", path), "rb") as file:
         entries, metadata, _ = _read_header(file, path)
     if verify and checksum.KEY in metadata:
         expected = _checksums(path, metadata, [name for name, *_ in entries])[0]
