@@ -61,12 +61,12 @@ test-python: $(BUILD_STAMP) ## pytest, without the tests that take long
 test-slow: $(BUILD_STAMP) ## the tests that take long: hundreds of forks, kills, interrupts, wrong calls
 	$(PY) -m pytest -m slow
 
-# A build of its own, with a compiler flag that stable Rust has behind a switch. Debug information would double its memory.
-# CORTEN_ISA: every path of vector instructions that the machine has is run by the tests themselves.
+# A build of its own, with a compiler flag that stable Rust has behind a switch; little optimisation and debug information, which would
+# double its time and memory. The tests themselves run every path of vector instructions that the machine has.
 ASAN_TARGET ?= x86_64-unknown-linux-gnu
 asan: ## the Rust tests under AddressSanitizer (takes a while)
 	@tools/preflight.sh
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg corten_exact" CARGO_PROFILE_TEST_DEBUG=line-tables-only \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg corten_exact" CARGO_PROFILE_TEST_DEBUG=line-tables-only CARGO_PROFILE_TEST_OPT_LEVEL=1 \
 	ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1:$(ASAN_OPTIONS) PROPTEST_CASES=$(or $(PROPTEST_CASES),32) \
 	cargo test --quiet --target $(ASAN_TARGET) --target-dir target/asan -p corten-kernels -p corten-backend -p corten-core --lib --tests
 

@@ -10,6 +10,7 @@ const SMALLEST_LIMIT: usize = 256 << 20;
 static TURN: Mutex<()> = Mutex::new(());
 
 #[test]
+#[cfg_attr(corten_exact, ignore = "there is no cache")]
 fn blocks_are_aligned_writable_and_distinct() {
     let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     let sizes = [
@@ -54,6 +55,7 @@ fn blocks_are_aligned_writable_and_distinct() {
 }
 
 #[test]
+#[cfg_attr(corten_exact, ignore = "there is no cache")]
 fn a_steady_step_takes_nothing_from_the_system() {
     let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     let step = || {
@@ -71,6 +73,7 @@ fn a_steady_step_takes_nothing_from_the_system() {
 }
 
 #[test]
+#[cfg_attr(corten_exact, ignore = "there is no cache")]
 fn trim_returns_what_is_cached() {
     let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     let before = stats();
@@ -107,6 +110,7 @@ fn blocks_may_be_freed_on_another_thread() {
 }
 
 #[test]
+#[cfg_attr(corten_exact, ignore = "there is no cache")]
 fn the_cache_is_bounded_and_drops_stale_sizes_first() {
     let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     // One block at a time of many sizes: without a bound all of them would stay (untouched pages cost nothing).
