@@ -16,7 +16,6 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Once, OnceLock};
 
 /// Built with `--cfg corten_exact` (`make asan`): every block is exactly as long as asked for, fresh from the system and returned at
 /// once, so that a tool that watches memory sees each byte read or written beyond its end or after its time.
@@ -144,20 +143,19 @@ impl Lock {
 fn register_fork_handlers() {
     #[cfg(unix)]
     {
-        static ONCE: Once = Once::new();
+        // No `Once` here and below: a child forked while another thread runs one would wait for it for ever.
+        static DONE: AtomicBool = AtomicBool::new(false);
         extern "C" fn before() {
             GLOBAL.acquire();
         }
         extern "C" fn after() {
             GLOBAL.release();
         }
-        // SAFETY: the handlers only touch one atomic.
-        ONCE.call_once(|| unsafe {
-            libc::pthread_atfork(Some(before), Some(after), Some(after));
-        });
+        if !DONE.swap(true, Relaxed) {
+            // SAFETY: the handlers only touch one atomic.
+            unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after)) };
+        }
     }
-    #[cfg(not(unix))]
-    let _ = Once::new;
 }
 
 /// The lists of one thread.
@@ -325,12 +323,24 @@ pub unsafe fn free(p: NonNull<u8>, bytes: usize) {
     }
 }
 
+/// What `find` gives, asked for once or, by threads that come at the same time, a few times; 0 stands for not yet.
+fn remembered(cell: &AtomicUsize, find: impl FnOnce() -> usize) -> usize {
+    match cell.load(Relaxed) {
+        0 => {
+            let found = find();
+            cell.store(found, Relaxed);
+            found
+        }
+        found => found,
+    }
+}
+
 /// Bytes of memory and swap space that this machine has; no single block can be larger.
 fn memory() -> usize {
     #[cfg(target_os = "linux")]
     {
-        static TOTAL: OnceLock<usize> = OnceLock::new();
-        *TOTAL.get_or_init(|| {
+        static TOTAL: AtomicUsize = AtomicUsize::new(0);
+        remembered(&TOTAL, || {
             // SAFETY: all-zero bytes are a valid value of this struct of numbers, which the call fills.
             let (ok, info) = unsafe {
                 let mut info: libc::sysinfo = core::mem::zeroed();
@@ -351,16 +361,19 @@ fn memory() -> usize {
 
 /// Most bytes that the cache may hold.
 fn limit() -> usize {
-    static FIXED: OnceLock<Option<usize>> = OnceLock::new();
-    let fixed = FIXED.get_or_init(|| {
-        let mib: usize = std::env::var("CORTEN_CACHE_MIB")
-            .ok()?
-            .trim()
-            .parse()
-            .ok()?;
-        Some(mib.saturating_mul(1 << 20))
+    /// Stands for no limit set.
+    const UNSET: usize = usize::MAX;
+    static FIXED: AtomicUsize = AtomicUsize::new(0);
+    let fixed = remembered(&FIXED, || {
+        let set = std::env::var("CORTEN_CACHE_MIB");
+        let mib = set.ok().and_then(|text| text.trim().parse::<usize>().ok());
+        // One byte more, so that a limit of 0 is told from one that was not looked up.
+        mib.map_or(UNSET, |mib| mib.saturating_mul(1 << 20).saturating_add(1))
     });
-    fixed.unwrap_or_else(|| PEAK.load(Relaxed).max(256 << 20))
+    match fixed {
+        UNSET => PEAK.load(Relaxed).max(256 << 20),
+        bytes => bytes - 1,
+    }
 }
 
 /// Returns global blocks to the system until at most `keep` bytes are cached.
