@@ -193,7 +193,7 @@ def half_gradients(row: Row, sample: Sample, dtype: str, wide: bool, create_grap
         return tensor
 
     args, kwargs = bind(sample, convert)
-    outputs = listed(row(*args, **kwargs))
+    outputs = [o for o in listed(row(*args, **kwargs)) if o.dtype.is_floating_point]  # indices have no gradient
     weights = [half(w, dtype).astype(o.dtype) for w, o in zip(cotangents(outputs, dtype), outputs, strict=True)]
     return _core.grad(outputs, inputs, weights, create_graph=create_graph, allow_unused=True), inputs
 
