@@ -171,7 +171,8 @@ impl PyTensor {
     ///
     /// `gradient`, of this tensor's shape, is the gradient of whatever comes after; it may be left out for a single element.
     /// `retain_graph` keeps what the operations saved, for a second call; `create_graph` records the gradients' computation,
-    /// so that they can be differentiated again.
+    /// so that they can be differentiated again. A gradient that was recorded leads back to its own leaf, and the two keep each
+    /// other alive until `x.grad = None`; `corten.grad` returns it instead and has no such circle.
     ///
     /// >>> import corten as ct
     /// >>> x = ct.tensor(3.0, requires_grad=True)
