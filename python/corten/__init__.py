@@ -25,18 +25,18 @@ from .namespace import *  # noqa: F403 - as above
 from .namespace import __array_api_version__, __array_namespace_info__
 
 if TYPE_CHECKING:
-    from . import data, datasets, io, models, nn, optim, testing, train, viz
+    from . import data, datasets, io, models, nn, optim, testing, text, train, viz
 
 interop.register()
 
 # Loaded when first used, so that `import corten` costs little beyond NumPy.
-_SUBMODULES = ("data", "datasets", "io", "models", "nn", "optim", "testing", "train", "viz")
+_SUBMODULES = ("data", "datasets", "io", "models", "nn", "optim", "testing", "text", "train", "viz")
 
 # The standard's name; not in __all__, where it would hide Python's from `import *`.
 bool = functions.bool_
 
 __all__ = ["__array_api_version__", "__array_namespace_info__", "__version__"]
-__all__ += ["data", "datasets", "functions", "io", "models", "nn", "optim", "testing", "train", "viz"]
+__all__ += ["data", "datasets", "functions", "io", "models", "nn", "optim", "testing", "text", "train", "viz"]
 __all__ += ["autograd", "detect_anomaly", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp", "why_no_grad"]
 __all__ += functions.__all__
 __all__ += namespace.__all__

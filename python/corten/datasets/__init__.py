@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .alice import alice
 from .idx import read_idx
 from .mnist import mnist
 
-__all__ = ["mnist", "read_idx"]
+__all__ = ["alice", "mnist", "read_idx"]
