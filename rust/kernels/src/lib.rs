@@ -19,6 +19,7 @@ pub mod pool;
 pub mod reduce;
 pub mod reference;
 pub mod rng;
+pub mod rnn;
 pub mod scan;
 pub mod simd;
 pub mod softmax;

@@ -13,3 +13,5 @@ const DEVICE: Device = Device::Cpu;
 mod elements;
 #[path = "shared/network.rs"]
 mod network;
+#[path = "shared/recurrent.rs"]
+mod recurrent;

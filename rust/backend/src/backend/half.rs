@@ -13,6 +13,7 @@ use corten_kernels::half::Half as _;
 use corten_kernels::optim::{Adam, Sgd};
 use corten_kernels::pool::Pool2d;
 
+use super::recurrent::{Found, Layer, Recurrent, Run, Wanted};
 use super::{
     AdamParam, Backend, Binary, Compare, Elements, Logical, Network, Part, Reduce, Scan, SgdParam,
     Unary, UnaryGrad,
@@ -61,6 +62,20 @@ impl<B: Backend> Halves<B> {
         }
         Ok(out)
     }
+    fn wide_layer<'a>(&self, layer: &Layer<'a>) -> Result<Layer<'a>> {
+        let wide = |v: &Value| self.wide(v).map(Cow::into_owned);
+        Ok(Layer {
+            x: wide(&layer.x)?,
+            h0: layer.h0.as_ref().map(wide).transpose()?,
+            c0: layer.c0.as_ref().map(wide).transpose()?,
+            directions: layer
+                .directions
+                .iter()
+                .map(|d| d.map(wide))
+                .collect::<Result<_>>()?,
+            ..layer.clone()
+        })
+    }
     /// A 16-bit parameter's elements as a float32 storage of their own.
     fn wide_part(&self, p: &mut Part<'_>) -> Result<Storage> {
         let len = p.len;
@@ -104,6 +119,52 @@ fn again<'a>(p: &'a mut Part<'_>) -> Part<'a> {
 impl<B: Backend> Backend for Halves<B> {
     fn device(&self) -> Device {
         self.0.device()
+    }
+}
+
+impl<B: Backend> Recurrent for Halves<B> {
+    fn recurrent(&self, layer: &Layer<'_>, keep: bool) -> Result<Run> {
+        let dtype = layer.x.dtype();
+        if !dtype.is_half() {
+            return self.0.recurrent(layer, keep);
+        }
+        let run = self.0.recurrent(&self.wide_layer(layer)?, keep)?;
+        Ok(Run {
+            y: self.narrow(run.y, dtype)?,
+            hn: self.narrow(run.hn, dtype)?,
+            cn: self.narrow_maybe(run.cn, dtype)?,
+            kept: run.kept,
+        })
+    }
+    fn recurrent_backward(
+        &self,
+        layer: &Layer<'_>,
+        kept: &[[Option<Value>; 3]],
+        y: &Value,
+        seeds: [Option<&Value>; 3],
+        wanted: &Wanted,
+    ) -> Result<Found> {
+        let dtype = layer.x.dtype();
+        if !dtype.is_half() {
+            return self.0.recurrent_backward(layer, kept, y, seeds, wanted);
+        }
+        let [dy, dhn, dcn] = seeds;
+        let (dy, dhn) = (self.wide_maybe(dy)?, self.wide_maybe(dhn)?);
+        let dcn = self.wide_maybe(dcn)?;
+        let seeds = [dy.as_deref(), dhn.as_deref(), dcn.as_deref()];
+        let layer = self.wide_layer(layer)?;
+        let found = self
+            .0
+            .recurrent_backward(&layer, kept, &*self.wide(y)?, seeds, wanted)?;
+        let directions = found.directions.into_iter();
+        Ok(Found {
+            x: self.narrow_maybe(found.x, dtype)?,
+            h0: self.narrow_maybe(found.h0, dtype)?,
+            c0: self.narrow_maybe(found.c0, dtype)?,
+            directions: directions
+                .map(|d| self.narrow_all(d, dtype))
+                .collect::<Result<_>>()?,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod cpu;
 mod half;
+pub mod recurrent;
 mod reference;
 
 use corten_kernels::conv::Conv2d;
@@ -13,7 +14,8 @@ use corten_kernels::pool::Pool2d;
 pub use corten_kernels::elementwise::{Binary, Compare, Logical, Unary, UnaryGrad};
 pub use corten_kernels::reduce::Reduce;
 pub use corten_kernels::scan::Scan;
-pub use corten_kernels::{conv, gemm, optim, pool};
+pub use corten_kernels::{conv, gemm, optim, pool, rnn};
+pub use recurrent::Recurrent;
 
 use crate::device::Device;
 use crate::dtype::{DType, Element, Scalar};
@@ -241,7 +243,7 @@ pub trait Network {
 }
 
 /// A device's kernels.
-pub trait Backend: Elements + Network + Send + Sync {
+pub trait Backend: Elements + Network + Recurrent + Send + Sync {
     /// Which device.
     fn device(&self) -> Device;
 }

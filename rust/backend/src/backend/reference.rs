@@ -16,3 +16,6 @@ mod elements;
 #[allow(clippy::duplicate_mod)]
 #[path = "shared/network.rs"]
 mod network;
+#[allow(clippy::duplicate_mod)]
+#[path = "shared/recurrent.rs"]
+mod recurrent;

@@ -17,6 +17,8 @@ use crate::tensor::Tensor;
 use corten_kernels::conv::Conv2d;
 use corten_kernels::pool::Pool2d;
 
+pub use super::composed_rnn::recurrent;
+
 /// `max(x, 0)`.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     maximum(x, 0.0)

@@ -16,6 +16,7 @@ mod tests;
 use crate::alloc::collect;
 use crate::element::Real;
 use crate::layout::numel;
+use crate::parallel::Cost;
 pub(crate) use act::apply as apply_activation;
 pub(crate) use plan::k_blocks;
 use plan::{Plan, cost, execute, threads_for};
@@ -187,4 +188,68 @@ pub fn linear_backward<T: Real>(
         Some(sums) => execute(&plans, work, (sums.tasks(), &|i| sums.run(i))),
         None => execute(&plans, work, (0, &|_| ())),
     }
+}
+
+/// One of the products of [`gemm_list`].
+pub(crate) struct Product<'a, T> {
+    /// m, n, k.
+    pub size: [usize; 3],
+    pub a: Mat<'a, T>,
+    pub b: Mat<'a, T>,
+    /// Dense `(m, n)`.
+    pub c: &'a mut [T],
+    /// Add to what `c` holds.
+    pub accumulate: bool,
+}
+
+impl<'a, T> Product<'a, T> {
+    pub fn new(size: [usize; 3], a: Mat<'a, T>, b: Mat<'a, T>, c: &'a mut [T]) -> Self {
+        Product {
+            size,
+            a,
+            b,
+            c,
+            accumulate: false,
+        }
+    }
+}
+
+/// Several independent products, and column sums `(m, n, x, out)` of dense matrices, in one region.
+pub(crate) fn gemm_list<T: Real>(
+    products: &mut [Product<'_, T>],
+    sums: &mut [(usize, usize, &[T], &mut [T])],
+) {
+    let mut work = Cost::default();
+    for p in products.iter() {
+        let [m, n, k] = p.size;
+        let one = cost::<T>(m, n, k);
+        work.flops += one.flops;
+        work.bytes += one.bytes;
+    }
+    let threads = threads_for(work);
+    let plans = collect(products.iter_mut().map(|p| {
+        let [m, n, k] = p.size;
+        let epilogue = Epilogue {
+            accumulate: p.accumulate,
+            ..Epilogue::default()
+        };
+        Plan::new(m, n, k, p.a, p.b, &mut *p.c, epilogue, threads)
+    }));
+    let sums = collect(
+        sums.iter_mut()
+            .map(|(m, n, x, out)| sums::ColumnSums::new(*m, *n, x, out)),
+    );
+    let tasks = sums.iter().map(sums::ColumnSums::tasks).sum();
+    execute(
+        &plans,
+        work,
+        (tasks, &|mut task| {
+            for s in &sums {
+                if task < s.tasks() {
+                    return s.run(task);
+                }
+                task -= s.tasks();
+            }
+        }),
+    );
 }

@@ -47,7 +47,8 @@ impl<'a, T: Real> ColumnSums<'a, T> {
         let body = Body {
             m: self.m,
             n: self.n,
-            x: &self.x[first..],
+            // Without rows there is nothing to begin at.
+            x: &self.x[first.min(self.x.len())..],
             out,
         };
         dispatch_on(self.isa, body);

@@ -13,6 +13,7 @@ pub mod optim;
 pub mod pool;
 pub mod reduce;
 pub mod rng;
+pub mod rnn;
 pub mod scan;
 pub mod softmax;
 pub mod sort;

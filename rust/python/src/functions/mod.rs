@@ -24,6 +24,7 @@ mod loss;
 mod network;
 mod norm;
 mod optim;
+mod recurrent;
 mod reduce;
 mod select;
 mod shape;
@@ -57,6 +58,7 @@ fn op_names() -> Vec<&'static str> {
         network::NAMES,
         loss::NAMES,
         norm::NAMES,
+        recurrent::NAMES,
     ]
     .concat()
 }
@@ -74,6 +76,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     network::register(m)?;
     norm::register(m)?;
     optim::register(m)?;
+    recurrent::register(m)?;
     reduce::register(m)?;
     select::register(m)?;
     shape::register(m)?;

@@ -1,0 +1,432 @@
+//! Back through time.
+use super::forward::{
+    Starts, alloc_steps, clear, compact_ld, gather, pack_rows, run_lanes, scatter, unpack_rows,
+};
+use super::gates::Backward;
+use super::lanes::{Lane, Lanes};
+use super::product::{Packed, Rows, Target, multiply};
+use super::{Cell, Grads, Rnn, Saved, Seeds, Weights, check};
+use crate::alloc;
+use crate::element::Real;
+use crate::gemm::buffer::Buffer;
+use crate::gemm::{Mat, Product, gemm_list};
+use crate::parallel::{Cost, SharedMut, Team, for_each_chunk, is_interrupted};
+use crate::simd::{self, Isa, dispatch_on};
+use core::ops::Range;
+
+/// Gradients of [`rnn_forward`](super::rnn_forward), from what it was given, its result `y` and what it kept.
+///
+/// # Panics
+/// If lengths do not fit.
+pub fn rnn_backward<T: Real>(
+    p: &Rnn,
+    lengths: Option<&[usize]>,
+    w: &Weights<'_, T>,
+    x: &[T],
+    h0: Option<&[T]>,
+    c0: Option<&[T]>,
+    saved: &Saved<'_, T>,
+    y: &[T],
+    seeds: &Seeds<'_, T>,
+    grads: &mut Grads<'_, T>,
+) {
+    check(p, lengths, w, x, [h0, c0]);
+    let (rows, wide, h, gates) = (p.rows(lengths), p.wide(), p.h, p.cell.gates());
+    if p.cell.saves_gates() {
+        assert_eq!(saved.gates.len(), rows * wide, "gates");
+    }
+    assert!(!p.cell.has_cells() || saved.cells.is_some_and(|c| c.len() == rows * h));
+    assert!(!p.cell.has_hidden() || saved.hidden.is_some_and(|c| c.len() == rows * h));
+    assert!(y.len() >= p.t * p.n * p.y_row, "y");
+    assert!(seeds.y.is_none_or(|d| d.len() >= p.t * p.n * p.y_row), "dy");
+    let state = |s: Option<usize>| s.is_none_or(|len| len == p.n * h);
+    assert!(state(seeds.h.map(<[T]>::len)) && state(seeds.c.map(<[T]>::len)));
+    assert!(state(grads.h0.as_ref().map(|g| g.len())));
+    assert!(state(grads.c0.as_ref().map(|g| g.len())));
+
+    let cost = alloc_steps::<T>(p, rows);
+    let lanes = Lanes::new(p, lengths, cost, w.u.len() * size_of::<T>());
+    // Gates to units. Without a step before the first nobody asks what would go there.
+    let u = Packed::new(gates * h, h, 1, &|_| Mat {
+        data: w.u,
+        offset: 0,
+        rs: h as isize,
+        cs: 1,
+    });
+    let room = |wanted: bool, cols: usize| Buffer::<T>::new(if wanted { rows * cols } else { 0 });
+    let before_reset = matches!(p.cell, Cell::Gru { before: true, .. });
+    let dgates = room(true, wide);
+    let dhidden = room(p.cell.has_hidden(), h);
+    let before = room(true, h);
+    let reset = room(before_reset, h);
+    let null = core::ptr::null_mut();
+    let read = |s: Option<&[T]>| SharedMut(s.map_or(null, |s| s.as_ptr().cast_mut()));
+    let write = |s: &mut Option<&mut [T]>| SharedMut(s.as_mut().map_or(null, |s| s.as_mut_ptr()));
+    let call = Call {
+        p,
+        u: &u,
+        isa: simd::isa(),
+        before_reset,
+        gates: read(Some(saved.gates)),
+        cells: read(saved.cells),
+        hidden: read(saved.hidden),
+        peephole: read(w.peephole),
+        y: read(Some(y)),
+        dy: read(seeds.y),
+        dhn: seeds.h,
+        dcn: seeds.c,
+        h0: read(h0),
+        c0: read(c0),
+        dgates: &dgates,
+        dhidden: &dhidden,
+        before: &before,
+        reset: &reset,
+        dh0: write(&mut grads.h0),
+        dc0: write(&mut grads.c0),
+    };
+    run_lanes(
+        &lanes,
+        cost,
+        u.blocks(),
+        &|lane| call.states(lane),
+        &|states, s, team, blocks| call.step(states, s, team, blocks),
+        &|states| call.finish(states),
+        false,
+    );
+    if is_interrupted() {
+        return;
+    }
+    // SAFETY: the steps filled all rows.
+    let filled = |b: &Buffer<T>, cols: usize| unsafe {
+        core::slice::from_raw_parts(b.ptr().cast_const(), rows * cols)
+    };
+    let d = filled(&dgates, wide);
+    let before_all = filled(&before, h);
+    if let Some(out) = grads.peephole.as_deref_mut() {
+        let cells = saved.cells.unwrap_or_default();
+        peephole(p, &lanes, d, cells, c0, out);
+    }
+    let packed = lengths
+        .filter(|_| grads.w.is_some())
+        .map(|l| pack_rows(p, l, x));
+    // SAFETY: pack_rows filled rows * i numbers.
+    let x = packed.as_ref().map_or(x, |b| filled(b, p.i));
+    let dense = |data, cols: usize| Mat {
+        data,
+        offset: 0,
+        rs: cols as isize,
+        cs: 1,
+    };
+    let dx_packed = Buffer::<T>::new(match (&grads.x, lengths) {
+        (Some(_), Some(_)) => rows * p.i,
+        _ => 0,
+    });
+    let mut list = alloc::vec(4);
+    let mut sums = alloc::vec(3);
+    if let Some(out) = grads.w.as_deref_mut() {
+        list.push(Product::new(
+            [wide, p.i, rows],
+            dense(d, wide).t(),
+            dense(x, p.i),
+            out,
+        ));
+    }
+    if let Some(out) = grads.x.as_deref_mut() {
+        let out = match lengths {
+            // SAFETY: room for the packed rows; any bits are numbers.
+            Some(_) => unsafe { core::slice::from_raw_parts_mut(dx_packed.ptr(), rows * p.i) },
+            None => &mut out[..],
+        };
+        list.push(Product {
+            accumulate: grads.add_x && lengths.is_none(),
+            ..Product::new([rows, p.i, wide], dense(d, wide), dense(w.w, p.i), out)
+        });
+    }
+    if let Some(out) = grads.u.as_deref_mut() {
+        match p.cell {
+            Cell::Gru { before, .. } => {
+                // The state's part of n has a gradient (or a factor) of its own.
+                let (first, last) = out.split_at_mut(2 * h * h);
+                let a = dense(d, wide).t();
+                list.push(Product::new(
+                    [2 * h, h, rows],
+                    a,
+                    dense(before_all, h),
+                    first,
+                ));
+                let (a, b) = if before {
+                    let a = Mat {
+                        offset: 2 * h,
+                        ..dense(d, wide)
+                    };
+                    (a.t(), dense(filled(&reset, h), h))
+                } else {
+                    (dense(filled(&dhidden, h), h).t(), dense(before_all, h))
+                };
+                list.push(Product::new([h, h, rows], a, b, last));
+            }
+            _ => list.push(Product::new(
+                [wide, h, rows],
+                dense(d, wide).t(),
+                dense(before_all, h),
+                out,
+            )),
+        }
+    }
+    // The two biases have one gradient, but for the state's part of n.
+    let mut bias = alloc::vec(wide);
+    bias.resize(wide, T::ZERO);
+    let mut part = alloc::vec(h);
+    part.resize(h, T::ZERO);
+    if grads.b_w.is_some() || grads.b_u.is_some() {
+        sums.push((rows, wide, d, &mut bias[..]));
+        if p.cell.has_hidden() {
+            sums.push((rows, h, filled(&dhidden, h), &mut part[..]));
+        }
+    }
+    gemm_list(&mut list, &mut sums);
+    drop(sums);
+    if let Some(out) = grads.b_w.as_deref_mut() {
+        out.copy_from_slice(&bias);
+    }
+    if let Some(out) = grads.b_u.as_deref_mut() {
+        out.copy_from_slice(&bias);
+        if p.cell.has_hidden() {
+            out[2 * h..].copy_from_slice(&part);
+        }
+    }
+    drop(list);
+    if let (Some(out), Some(l)) = (grads.x.as_deref_mut(), lengths) {
+        unpack_rows(p, l, filled(&dx_packed, p.i), p.i, grads.add_x, out);
+    }
+}
+
+struct Call<'a, T> {
+    p: &'a Rnn,
+    u: &'a Packed<T>,
+    isa: Isa,
+    before_reset: bool,
+    gates: SharedMut<T>,
+    cells: SharedMut<T>,
+    hidden: SharedMut<T>,
+    peephole: SharedMut<T>,
+    y: SharedMut<T>,
+    dy: SharedMut<T>,
+    dhn: Option<&'a [T]>,
+    dcn: Option<&'a [T]>,
+    h0: SharedMut<T>,
+    c0: SharedMut<T>,
+    dgates: &'a Buffer<T>,
+    dhidden: &'a Buffer<T>,
+    before: &'a Buffer<T>,
+    reset: &'a Buffer<T>,
+    dh0: SharedMut<T>,
+    dc0: SharedMut<T>,
+}
+
+/// Compact gradients of one lane.
+struct States<'l, T> {
+    lane: &'l Lane,
+    ld: usize,
+    wide_ld: usize,
+    dh: Buffer<T>,
+    dc: Buffer<T>,
+    dstep: Buffer<T>,
+    dreset: Buffer<T>,
+    compact: Vec<usize>,
+}
+
+impl<T: Real> Call<'_, T> {
+    fn states<'l>(&self, lane: &'l Lane) -> States<'l, T> {
+        let (p, rows) = (self.p, lane.seq.len());
+        let (ld, wide_ld) = (compact_ld(p.h), compact_ld(p.wide()));
+        let room = |wanted: bool, ld: usize| Buffer::<T>::new(if wanted { rows * ld } else { 0 });
+        let states = States {
+            lane,
+            ld,
+            wide_ld,
+            dh: room(true, ld),
+            dc: room(p.cell.has_cells(), ld),
+            dstep: room(true, wide_ld),
+            dreset: room(self.before_reset, ld),
+            compact: alloc::collect((0..rows).map(|i| i * ld)),
+        };
+        gather(lane, self.dhn, p.h, &states.dh);
+        if p.cell.has_cells() {
+            gather(lane, self.dcn, p.h, &states.dc);
+        }
+        states
+    }
+
+    fn step(&self, st: &States<'_, T>, s: usize, team: Option<&Team<'_>>, blocks: Range<usize>) {
+        let (p, u, h) = (self.p, self.u, self.p.h);
+        let starts = Starts::new(p, st.lane, s);
+        let active = starts.gates.len();
+        // Where h and c before this step lie: rows of the results of the step before, or initial states.
+        let initial = |from: *const T, i: usize| {
+            if from.is_null() {
+                from
+            } else {
+                from.wrapping_add(st.lane.seq[i] * h)
+            }
+        };
+        let (h0, c0) = (self.h0.0.cast_const(), self.c0.0.cast_const());
+        let (h_before, c_before): (Vec<_>, Vec<_>) = if s == 0 {
+            let rows = || 0..active;
+            (
+                alloc::collect(rows().map(|i| initial(h0, i))),
+                alloc::collect(rows().map(|i| initial(c0, i))),
+            )
+        } else {
+            let (y, c) = (self.y.0.cast_const(), self.cells.0.cast_const());
+            let rows = || 0..active;
+            let at_y = |i| y.wrapping_add(st.lane.y_row(i, s - 1) * p.y_row + p.column);
+            let at_c = |i| c.wrapping_add(st.lane.row(i, s - 1) * h);
+            (
+                alloc::collect(rows().map(at_y)),
+                alloc::collect(rows().map(at_c)),
+            )
+        };
+        let body = Backward {
+            cell: p.cell,
+            reset_pass: false,
+            at: starts.tables(),
+            h,
+            block: (0, 0),
+            gates: self.gates.0.cast_const(),
+            cells: self.cells.0.cast_const(),
+            hidden: self.hidden.0.cast_const(),
+            peephole: self.peephole.0.cast_const(),
+            h_before: &h_before,
+            c_before: &c_before,
+            y: self.y.0.cast_const(),
+            dy: self.dy.0.cast_const(),
+            dh: st.dh.ptr(),
+            dc: st.dc.ptr(),
+            ld: st.ld,
+            dgates: self.dgates.ptr(),
+            dstep: st.dstep.ptr(),
+            wide_ld: st.wide_ld,
+            dhidden: self.dhidden.ptr(),
+            dreset: st.dreset.ptr().cast_const(),
+            before: self.before.ptr(),
+            reset: self.reset.ptr(),
+        };
+        if blocks.is_empty() && team.is_none() {
+            return;
+        }
+        let columns = if blocks.is_empty() {
+            (0, 0)
+        } else {
+            let first = u.block(blocks.start).0;
+            let (last, cols) = u.block(blocks.end - 1);
+            (first, last + cols - first)
+        };
+        let body = Backward {
+            block: columns,
+            ..body
+        };
+        let meet = || {
+            if let Some(team) = team {
+                team.barrier();
+            }
+        };
+        let rows = &st.compact[..active];
+        let from = |column: usize| Rows {
+            at: st.dstep.ptr().wrapping_add(column).cast_const(),
+            ld: st.wide_ld,
+            count: active,
+        };
+        // SAFETY (of the products): rows of the compact gradients, which nobody writes between two meetings; this thread
+        // alone uses these columns of dh and dreset.
+        let product = |k: (usize, usize), to: &Buffer<T>, add: bool| {
+            let to = Target {
+                at: to.ptr(),
+                rows,
+                add,
+            };
+            // SAFETY: as above.
+            unsafe { multiply(u, 0, k, blocks.clone(), from(k.0), to) };
+        };
+        dispatch_on(self.isa, body);
+        meet();
+        let last = s == 0 && self.dh0.0.is_null();
+        if self.before_reset {
+            product((2 * h, h), &st.dreset, false);
+            let body = Backward {
+                reset_pass: true,
+                ..body
+            };
+            dispatch_on(self.isa, body);
+            meet();
+            if !last {
+                product((0, 2 * h), &st.dh, true);
+            }
+        } else if !last {
+            let add = matches!(p.cell, Cell::Gru { .. });
+            product((0, p.wide()), &st.dh, add);
+        }
+    }
+
+    /// Gradients of the first states.
+    fn finish(&self, st: &States<'_, T>) {
+        for (from, to) in [(&st.dh, self.dh0), (&st.dc, self.dc0)] {
+            if !to.0.is_null() {
+                // SAFETY: h numbers per sequence; lanes have different sequences.
+                unsafe { scatter(st.lane, from, self.p.h, to) };
+            }
+        }
+    }
+}
+
+/// Sums over all steps of the gates' gradients times the c that they saw.
+fn peephole<T: Real>(
+    p: &Rnn,
+    lanes: &Lanes,
+    d: &[T],
+    cells: &[T],
+    c0: Option<&[T]>,
+    out: &mut [T],
+) {
+    clear(out);
+    let (h, wide, gates) = (p.h, p.wide(), p.cell.gates());
+    // In the order of the sequences, whoever took them through time.
+    let mut order = alloc::vec(p.n);
+    for lane in &lanes.lanes {
+        order.extend((0..lane.seq.len()).map(|i| (lane.seq[i], lane, i)));
+    }
+    order.sort_by_key(|o| o.0);
+    let to = SharedMut(out.as_mut_ptr());
+    let cost = Cost {
+        flops: 0.0,
+        bytes: size_of_val(d) as f64,
+    };
+    for_each_chunk(h, 64, cost, &|columns| {
+        let count = columns.len();
+        for &(n, lane, i) in &order {
+            for s in 0..lane.len[i] {
+                let row = lane.row(i, s);
+                let at = columns.start;
+                let old = match (s, c0) {
+                    (0, Some(c0)) => Some(&c0[n * h + at..][..count]),
+                    (0, None) => None,
+                    _ => Some(&cells[lane.row(i, s - 1) * h + at..][..count]),
+                };
+                let new = &cells[row * h + at..][..count];
+                for place in 0..gates - 1 {
+                    // The last is o, which sees the new c, after g, which sees none.
+                    let output = place == gates - 2;
+                    let gate = if output { gates - 1 } else { place };
+                    let c = if output { Some(new) } else { old };
+                    let Some(c) = c else { continue };
+                    let d = &d[row * wide + gate * h + at..][..count];
+                    // SAFETY: chunks own disjoint columns of the result.
+                    let sum = unsafe { to.slice(place * h + at, count) };
+                    for ((sum, &d), &c) in sum.iter_mut().zip(d).zip(c) {
+                        *sum += d * c;
+                    }
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,254 @@
+//! A step's product: a few rows times packed weights, added to what is there.
+use crate::element::Real;
+use crate::gemm::Mat;
+use crate::gemm::buffer::Buffer;
+use crate::gemm::k_blocks;
+use crate::gemm::kernel::{Kernels, Tile, select, strips};
+use crate::gemm::pack::pack_b;
+use crate::parallel::{Cost, for_each};
+use crate::simd::{self, Kernel, Simd, dispatch_on};
+
+/// Weights in panels of `nr` columns, `[block][part][k][nr]`: the parts of a block of units (its gates) lie side by side.
+pub(super) struct Packed<T> {
+    pub kernels: Kernels<T>,
+    data: Buffer<T>,
+    k: usize,
+    parts: usize,
+    columns: usize,
+}
+
+impl<T: Real> Packed<T> {
+    /// `part(g)` is a matrix of `k` rows and `columns` columns, for each of the `parts`.
+    pub fn new<'a>(
+        k: usize,
+        columns: usize,
+        parts: usize,
+        part: &(dyn Fn(usize) -> Mat<'a, T> + Sync),
+    ) -> Self
+    where
+        T: 'a,
+    {
+        let kernels = select::<T>(simd::isa(), columns);
+        let nr = kernels.nr;
+        let blocks = columns.div_ceil(nr);
+        let data = Buffer::<T>::new(blocks * parts * k * nr);
+        let cost = Cost {
+            flops: 0.0,
+            bytes: (2 * k * columns * parts * size_of::<T>()) as f64,
+        };
+        let to = &data;
+        for_each(blocks * parts, cost, &|panel| {
+            let (block, g) = (panel / parts, panel % parts);
+            let b = part(g);
+            b.check(k, columns, "weights");
+            let cols = (block * nr, nr.min(columns - block * nr));
+            // SAFETY: the range lies inside the matrix, which was checked; panels are disjoint parts of the buffer.
+            unsafe {
+                let out = to.ptr().add(panel * k * nr);
+                pack_b(kernels.isa, b, (0, k), cols, nr, out);
+            }
+        });
+        Packed {
+            kernels,
+            data,
+            k,
+            parts,
+            columns,
+        }
+    }
+
+    pub fn blocks(&self) -> usize {
+        self.columns.div_ceil(self.kernels.nr)
+    }
+
+    /// First column and number of columns of a block.
+    pub fn block(&self, block: usize) -> (usize, usize) {
+        let first = block * self.kernels.nr;
+        (first, self.kernels.nr.min(self.columns - first))
+    }
+
+    /// Row `k` of a panel.
+    fn panel(&self, block: usize, part: usize, k: usize) -> *const T {
+        let panel = block * self.parts + part;
+        self.data
+            .ptr()
+            .wrapping_add((panel * self.k + k) * self.kernels.nr)
+    }
+}
+
+/// Where a product goes: row i begins at `at + rows[i]`, and column j is j further.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a, T> {
+    pub at: *mut T,
+    pub rows: &'a [usize],
+    /// Add to what is there.
+    pub add: bool,
+}
+
+/// The rows that are multiplied: `count` rows of `k` numbers, `ld` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<T> {
+    pub at: *const T,
+    pub ld: usize,
+    pub count: usize,
+}
+
+/// `to[i, j] (+)= sum_l a[i, l] b[k0 + l, j]` over `k` rows of a part of the packed weights, for the columns of `blocks`.
+///
+/// # Safety
+/// `a` holds `count` rows of `k` numbers, `to` has a row for each of them with room for the blocks' columns; nobody writes
+/// to `a` or uses `to` meanwhile.
+pub(super) unsafe fn multiply<T: Real>(
+    b: &Packed<T>,
+    part: usize,
+    (k0, k): (usize, usize),
+    blocks: core::ops::Range<usize>,
+    a: Rows<T>,
+    to: Target<'_, T>,
+) {
+    if a.count == 1 {
+        // SAFETY: the caller's promise.
+        return unsafe { multiply_row(b, part, (k0, k), blocks, a, to) };
+    }
+    let nr = b.kernels.nr;
+    for block in blocks {
+        let (column, cols) = b.block(block);
+        for (l, kc) in k_blocks(k) {
+            for (i, height) in strips(a.count, b.kernels.mr) {
+                let tile = Tile {
+                    k: kc,
+                    // SAFETY: inside the rows.
+                    a: unsafe { a.at.add(i * a.ld + l) },
+                    a_rs: a.ld as isize,
+                    a_ks: 1,
+                    b: b.panel(block, part, k0 + l),
+                    b_ks: nr as isize,
+                    taps: core::ptr::null(),
+                    // SAFETY: the columns are inside the rows of the target.
+                    c: unsafe { to.at.add(column) },
+                    ldc: 0,
+                    c_rows: to.rows[i..].as_ptr(),
+                    cols,
+                    load_c: to.add || l > 0,
+                    bias: core::ptr::null(),
+                    row_bias: core::ptr::null(),
+                    relu: false,
+                    pre: core::ptr::null_mut(),
+                };
+                // SAFETY: panels have nr columns in each of their k rows; the rest is the caller's promise.
+                unsafe { b.kernels.run(height, &tile) };
+            }
+        }
+    }
+}
+
+/// [`multiply`] of one row: several blocks at once, because one alone has too few independent chains.
+unsafe fn multiply_row<T: Real>(
+    b: &Packed<T>,
+    part: usize,
+    (k0, k): (usize, usize),
+    blocks: core::ops::Range<usize>,
+    a: Rows<T>,
+    to: Target<'_, T>,
+) {
+    let mut block = blocks.start;
+    while block < blocks.end {
+        let count = (blocks.end - block).min(4);
+        for (l, kc) in k_blocks(k) {
+            let mut panels = [core::ptr::null(); 4];
+            for (i, panel) in panels.iter_mut().enumerate() {
+                // A count below 4 repeats the last panel, whose results are then not stored.
+                *panel = b.panel(block + i.min(count - 1), part, k0 + l);
+            }
+            let body = OneRow {
+                k: kc,
+                // SAFETY: inside the row.
+                a: unsafe { a.at.add(l) },
+                panels,
+                nr: b.kernels.nr,
+                count,
+                // SAFETY: the columns are inside the row of the target.
+                c: unsafe { to.at.add(to.rows[0] + block * b.kernels.nr) },
+                cols: b.columns - block * b.kernels.nr,
+                add: to.add || l > 0,
+            };
+            dispatch_on(b.kernels.isa, body);
+        }
+        block += count;
+    }
+}
+
+/// One row times up to four panels.
+struct OneRow<T> {
+    k: usize,
+    a: *const T,
+    panels: [*const T; 4],
+    nr: usize,
+    count: usize,
+    c: *mut T,
+    cols: usize,
+    add: bool,
+}
+
+impl<T: Real> Kernel<T> for OneRow<T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        // SAFETY: multiply_row's promise; panels have nr columns, a multiple of the lanes.
+        unsafe {
+            let mut v = 0;
+            while v < self.nr {
+                if v + S::LANES < self.nr {
+                    self.vectors::<S, 2>(v);
+                    v += 2 * S::LANES;
+                } else {
+                    self.vectors::<S, 1>(v);
+                    v += S::LANES;
+                }
+            }
+        }
+    }
+}
+
+impl<T: Real> OneRow<T> {
+    /// Columns `v ..` of each panel, `NV` vectors: 4 NV chains.
+    #[inline(always)]
+    unsafe fn vectors<S: Simd<T = T>, const NV: usize>(&self, v: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut acc = [[S::zero(); NV]; 4];
+            let [p0, p1, p2, p3] = self.panels;
+            let (a, k, nr) = (self.a, self.k, self.nr);
+            let mut at = v;
+            for l in 0..k {
+                let x = S::splat(*a.add(l));
+                for j in 0..NV {
+                    let o = at + j * S::LANES;
+                    acc[0][j] = S::fma(x, S::load(p0.add(o)), acc[0][j]);
+                    acc[1][j] = S::fma(x, S::load(p1.add(o)), acc[1][j]);
+                    acc[2][j] = S::fma(x, S::load(p2.add(o)), acc[2][j]);
+                    acc[3][j] = S::fma(x, S::load(p3.add(o)), acc[3][j]);
+                }
+                at += nr;
+            }
+            // Out of the registers once, as in the tiles.
+            let copy = acc;
+            let acc = core::hint::black_box(&copy);
+            for p in 0..self.count {
+                for j in 0..NV {
+                    let first = p * nr + v + j * S::LANES;
+                    let n = self.cols.saturating_sub(first).min(S::LANES);
+                    if n == 0 {
+                        continue;
+                    }
+                    let c = self.c.add(first);
+                    let mut y = acc[p][j];
+                    if self.add {
+                        y = S::add(S::load_n(c, n), y);
+                    }
+                    S::store_n(c, y, n);
+                }
+            }
+        }
+    }
+}
