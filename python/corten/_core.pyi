@@ -710,6 +710,38 @@ def threshold(x: Tensor, threshold: float, value: float) -> Tensor: ...
 def prelu(x: Tensor, weight: Tensor) -> Tensor: ...
 def glu(x: Tensor, axis: int = -1) -> Tensor: ...
 
+# -- recurrent layers
+def rnn(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    h0: Tensor | None = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    batch_first: bool = False,
+    bidirectional: bool = False,
+    activation: Literal["tanh", "relu"] = "tanh",
+) -> tuple[Tensor, Tensor]: ...
+def lstm(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    h0: Tensor | None = None,
+    c0: Tensor | None = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    batch_first: bool = False,
+    bidirectional: bool = False,
+    forget: Literal["gate", "never", "coupled"] = "gate",
+    peephole: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def gru(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    h0: Tensor | None = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    batch_first: bool = False,
+    bidirectional: bool = False,
+    reset: Literal["after", "before"] = "after",
+    swap_update: bool = False,
+) -> tuple[Tensor, Tensor]: ...
+
 # -- normalisation within each sample
 def layer_norm(
     x: Tensor, normalized_shape: Shape, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5

@@ -24,6 +24,16 @@ from .activation_family import (
     Tanhshrink,
     Threshold,
 )
+from .cells import (
+    GRUCell,
+    LayerNormLSTMCell,
+    LSTMCell,
+    ProjectedLSTMCell,
+    RNNCell,
+    Scan,
+    VariationalDropout,
+    Zoneout,
+)
 from .containers import Identity, ModuleDict, ModuleList, Sequential
 from .conv import Conv2d
 from .conv_transpose import ConvTranspose1d, ConvTranspose2d
@@ -74,6 +84,7 @@ from .rearrange import (
     ZeroPad1d,
     ZeroPad2d,
 )
+from .recurrent import GRU, LSTM, RNN
 from .sample_norm import GroupNorm, InstanceNorm1d, InstanceNorm2d, LayerNorm, LocalResponseNorm, RMSNorm
 from .sequences import AdaptiveAvgPool1d, AvgPool1d, Conv1d, Embedding, MaxPool1d
 
@@ -108,6 +119,8 @@ __all__ = [
     "Fold",
     "GELU",
     "GLU",
+    "GRU",
+    "GRUCell",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalMaxPool1d",
@@ -125,7 +138,10 @@ __all__ = [
     "L1Loss",
     "LPPool1d",
     "LPPool2d",
+    "LSTM",
+    "LSTMCell",
     "LayerNorm",
+    "LayerNormLSTMCell",
     "LeakyReLU",
     "Linear",
     "LoadResult",
@@ -145,7 +161,10 @@ __all__ = [
     "Parameter",
     "PixelShuffle",
     "PixelUnshuffle",
+    "ProjectedLSTMCell",
     "RMSNorm",
+    "RNN",
+    "RNNCell",
     "ReLU",
     "ReLU6",
     "ReflectionPad1d",
@@ -153,6 +172,7 @@ __all__ = [
     "ReplicationPad1d",
     "ReplicationPad2d",
     "SELU",
+    "Scan",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -168,8 +188,10 @@ __all__ = [
     "Unflatten",
     "Unfold",
     "Upsample",
+    "VariationalDropout",
     "ZeroPad1d",
     "ZeroPad2d",
+    "Zoneout",
     "functional",
     "init",
     "utils",

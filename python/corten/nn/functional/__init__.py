@@ -69,6 +69,7 @@ from .losses import (
 )
 from .norms import group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
 from .pooling import adaptive_max_pool1d, adaptive_max_pool2d, lp_pool1d, lp_pool2d
+from .recurrent import gru, lstm, rnn
 from .sequences import adaptive_avg_pool1d, avg_pool1d, conv1d, embedding, max_pool1d
 from .transposed import conv_transpose1d, conv_transpose2d
 
@@ -99,6 +100,7 @@ __all__ = [
     "gelu",
     "glu",
     "group_norm",
+    "gru",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -116,6 +118,7 @@ __all__ = [
     "logsigmoid",
     "lp_pool1d",
     "lp_pool2d",
+    "lstm",
     "max_pool1d",
     "max_pool2d",
     "mish",
@@ -131,6 +134,7 @@ __all__ = [
     "relu",
     "relu6",
     "rms_norm",
+    "rnn",
     "selu",
     "sigmoid",
     "silu",

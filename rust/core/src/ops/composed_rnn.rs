@@ -113,7 +113,7 @@ pub fn recurrent(
                 continue;
             };
             // Sequences that have ended, or in reverse not yet begun, stay as they are.
-            let runs: Vec<bool> = lengths.iter().map(|&l| at < l).collect();
+            let runs: Vec<u8> = lengths.iter().map(|&l| u8::from(at < l)).collect();
             let runs = Tensor::from_slice_on(&runs, &[n, 1], DType::Bool, x.device())?;
             y[at] = r#where(&runs, &new_h, &zero)?;
             h = r#where(&runs, &new_h, &h)?;
