@@ -276,6 +276,12 @@ def functional() -> list[Call]:
         "one_hot": lambda: ([target(), 3], {}),
         "pad": lambda: ([image(), (1, 2), "constant", 0.0], {}),
         "prelu": lambda: ([x(), ones(4)], {}),
+        "rnn": lambda: ([ones(3, 2, 4), [ones(5, 4), ones(5, 5)], ones(1, 2, 5), [3, 2]], {"activation": "tanh"}),
+        "lstm": lambda: (
+            [ones(3, 2, 4), [ones(20, 4), ones(20, 5)], ones(1, 2, 5), ones(1, 2, 5), [3, 2]],
+            {"batch_first": False, "bidirectional": False, "forget": "gate"},
+        ),
+        "gru": lambda: ([ones(3, 2, 4), [ones(15, 4), ones(15, 5)], ones(1, 2, 5), [3, 2]], {"reset": "after"}),
         "rms_norm": lambda: ([x(), (4,), ones(4), 1e-5], {}),
         "smooth_l1_loss": lambda: ([x(), x()], {"reduction": "mean", "beta": 1.0}),
         "threshold": lambda: ([x(), 0.5, 1.0], {}),
@@ -317,6 +323,12 @@ def more() -> list[Call]:
         return ct.grad(a * 2, a, *args, **kwargs)
 
     calls = [
+        of("nn.LayerNormLSTMCell", nn.LayerNormLSTMCell, 3, 4, dtype="float32", device="cpu"),
+        of("nn.ProjectedLSTMCell", nn.ProjectedLSTMCell, 3, 4, 2, True, dtype="float32", device="cpu"),
+        of("nn.Scan", nn.Scan, lambda: nn.GRUCell(3, 4), False, reverse=False),
+        of("nn.Scan.forward", nn.Scan(nn.GRUCell(3, 4)), lambda: ones(5, 2, 3), lambda: ones(2, 4), [5, 2]),
+        of("nn.Zoneout", nn.Zoneout, lambda: nn.GRUCell(3, 4), 0.1),
+        of("nn.VariationalDropout", nn.VariationalDropout, lambda: nn.GRUCell(3, 4), 0.1, 0.2),
         of("tensor", ct.tensor, [[1.0, 2.0], [3.0, 4.0]], "float32", False, "cpu"),
         of("tensor", ct.tensor, 5, dtype="int64"),
         of("tensor", ct.tensor, math.nan, dtype="int32"),

@@ -190,6 +190,7 @@ FAMILIES = [
     "rng",
     "gemm",
     "conv",
+    "rnn",
     "scan",
     "sort",
 ]
@@ -418,13 +419,14 @@ PUBLIC = {
         AdaptiveMaxPool2d LPPool1d LPPool2d GlobalAvgPool1d GlobalAvgPool2d GlobalMaxPool1d GlobalMaxPool2d Dropout1d
         Dropout2d Unflatten Fold Unfold Upsample PixelShuffle PixelUnshuffle ZeroPad1d ZeroPad2d ConstantPad1d
         ConstantPad2d ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d CircularPad1d CircularPad2d
-        CosineSimilarity PairwiseDistance utils
+        CosineSimilarity PairwiseDistance utils RNN LSTM GRU RNNCell LSTMCell GRUCell Scan LayerNormLSTMCell
+        ProjectedLSTMCell Zoneout VariationalDropout
     """,
     "corten.nn.functional": """
         relu gelu sigmoid tanh softplus softmax log_softmax linear conv2d max_pool2d avg_pool2d dropout
         batch_norm cross_entropy binary_cross_entropy_with_logits mse_loss conv_transpose1d conv_transpose2d
         adaptive_max_pool1d adaptive_max_pool2d lp_pool1d lp_pool2d fold unfold interpolate pixel_shuffle
-        pixel_unshuffle normalize cosine_similarity pairwise_distance dropout1d dropout2d
+        pixel_unshuffle normalize cosine_similarity pairwise_distance dropout1d dropout2d rnn lstm gru
     """,
     "corten.nn.utils": "clip_grad_norm_ clip_grad_value_ get_total_norm parameters_to_vector vector_to_parameters",
     "corten.optim": "SGD Adam Optimizer",

@@ -64,6 +64,8 @@ def layer(case: cases.Case) -> dict[str, np.ndarray]:
                 kept[f"state.{name}"] = value.numpy().copy()
         for _ in range(case.calls):
             output = module(*inputs)
+    if isinstance(output, tuple):
+        output = torch.cat([part.reshape(-1) for part in cases.flat(output)])
     kept["output"] = output.detach().numpy()
     if output.requires_grad:
         output.backward(tensor(cases.cotangent(tuple(output.shape))))

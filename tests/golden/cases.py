@@ -134,7 +134,13 @@ def cotangent(shape: tuple[int, ...]) -> Array:
     return (((np.arange(n) * 7) % 11 - 5.25) / 4).reshape(shape)
 
 
+def flat(output: Any) -> list[Any]:
+    """The tensors of a result, which may be a tuple of them and of tuples."""
+    return [t for part in output for t in flat(part)] if isinstance(output, tuple) else [output]
+
+
 IMAGE = normal(2, 4, 7, 6)
+STEPS = normal(5, 2, 3)
 SERIES = normal(2, 4, 9)
 ROWS = normal(4, 6)
 POOLED = spread(2, 3, 7, 6)
@@ -155,6 +161,20 @@ LAYERS: list[Case] = [
     call("Identity", of=ROWS),
     call("Flatten", of=normal(2, 3, 4)),
     call("Flatten", 0, 1, of=normal(2, 3, 4)),
+    # -- recurrent layers: all outputs, y and the last states
+    call("RNN", 3, 4, of=STEPS),
+    call("RNN", 3, 4, nonlinearity="relu", of=STEPS),
+    call("RNN", 3, 4, 2, bidirectional=True, batch_first=True, of=(STEPS, normal(4, 5, 4))),
+    call("LSTM", 3, 4, of=STEPS),
+    call("LSTM", 3, 4, bias=False, batch_first=True, of=STEPS),
+    call("LSTM", 3, 4, 3, bidirectional=True, of=STEPS),
+    call("LSTM", 3, 4, of=normal(5, 3), note="one sequence"),
+    call("GRU", 3, 4, of=(STEPS, normal(1, 2, 4))),
+    call("GRU", 3, 4, bias=False, batch_first=True, of=STEPS),
+    call("GRU", 3, 4, 2, bidirectional=True, of=STEPS),
+    call("RNNCell", 3, 4, of=(normal(2, 3), normal(2, 4))),
+    call("LSTMCell", 3, 4, of=normal(2, 3)),
+    call("GRUCell", 3, 4, bias=False, of=(normal(2, 3), normal(2, 4))),
     # -- convolutions
     call("Conv1d", 4, 6, 3, of=SERIES),
     call("Conv1d", 4, 6, 3, stride=2, padding=1, of=SERIES),

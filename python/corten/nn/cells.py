@@ -252,7 +252,8 @@ class LayerNormLSTMCell(Module):
             init.uniform_(weight, -bound, bound)
         init.zeros_(self.bias)
         for norm in (self.norm_ih, self.norm_hh, self.norm_c):
-            norm.reset_parameters()
+            for name, parameter in norm.named_parameters():
+                init.constant_(parameter, 1.0 if name == "weight" else 0.0)
 
     def initial_state(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Zeros for a step x (N, I)."""
@@ -315,8 +316,9 @@ class ProjectedLSTMCell(Module):
 
     def initial_state(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Zeros for a step x (N, I)."""
-        make = lambda size: zeros((x.shape[0], size), dtype=self.weight_hh.dtype, device=x.device)  # noqa: E731
-        return make(self.proj_size), make(self.hidden_size)
+        dtype, device, n = self.weight_hh.dtype, x.device, x.shape[0]
+        h = zeros((n, self.proj_size), dtype=dtype, device=device)
+        return h, zeros((n, self.hidden_size), dtype=dtype, device=device)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """x (N, I), (h (N, P), c (N, H)) -> the next (h, c)."""
@@ -332,14 +334,19 @@ class ProjectedLSTMCell(Module):
         return f"{self.input_size}, {self.hidden_size}, proj_size={self.proj_size}"
 
 
+def _checked(name: str, cell: Any) -> Any:
+    if not isinstance(cell, Module) or not hasattr(cell, "initial_state"):
+        kind = type(cell).__name__
+        raise TypeError(f"[{name}] cell must be a module with a method initial_state(x), got {kind} (see nn.cells)")
+    return cell
+
+
 class _Wrapper(Module):
     """A cell around another one."""
 
     def __init__(self, cell: Module) -> None:
         super().__init__()
-        if not isinstance(cell, Module) or not hasattr(cell, "initial_state"):
-            raise TypeError(f"[{type(self).__name__}] cell must be a recurrent cell, got {type(cell).__name__}")
-        self.cell = cell
+        self.cell = _checked(type(self).__name__, cell)
 
     def initial_state(self, x: Tensor) -> State:
         """The inner cell's."""
@@ -474,11 +481,7 @@ class Scan(Module):
 
     def __init__(self, cell: Module, batch_first: bool = False, reverse: bool = False) -> None:
         super().__init__()
-        if not isinstance(cell, Module) or not hasattr(cell, "initial_state"):
-            raise TypeError(
-                f"[Scan] cell must be a module with a method initial_state(x), got {type(cell).__name__} (see nn.cells)"
-            )
-        self.cell = cell
+        self.cell = _checked("Scan", cell)
         self.batch_first = bool(batch_first)
         self.reverse = bool(reverse)
 
