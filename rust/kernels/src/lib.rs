@@ -4,6 +4,7 @@
 //! anyone can read, and the oracle of the tests.
 
 pub mod alloc;
+pub mod attention;
 pub mod conv;
 pub mod element;
 pub mod elementwise;

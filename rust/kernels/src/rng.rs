@@ -6,14 +6,14 @@ use crate::parallel::{Cost, SharedMut, for_each_chunk};
 use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
 
 /// Words that are made at once: 16 Philox blocks, one per lane.
-const GROUP: usize = 64;
+pub(crate) const GROUP: usize = 64;
 /// Groups per tile.
 const TILE: usize = 256;
 
 /// Words `64 group .. 64 group + 64` of a stream. Sixteen blocks side by side, so that the compiler vectorises the
 /// rounds for the instruction set of the shell that this is inlined into.
 #[inline(always)]
-fn group_words(seed: u64, stream: u64, group: u64) -> [u32; GROUP] {
+pub(crate) fn group_words(seed: u64, stream: u64, group: u64) -> [u32; GROUP] {
     const L: usize = GROUP / 4;
     let (mut k0, mut k1) = (seed as u32, (seed >> 32) as u32);
     let first = group * L as u64;

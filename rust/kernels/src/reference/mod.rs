@@ -2,6 +2,7 @@
 //!
 //! Real sums are accumulated in f64, so that a fast kernel is compared with something better than itself.
 
+pub mod attention;
 pub mod conv;
 pub mod elementwise;
 pub mod gemm;

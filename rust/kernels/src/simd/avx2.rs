@@ -116,6 +116,7 @@ impl Simd for Avx2<f32> {
             let (a, b) = (pow2_ps(third), pow2_ps(rest));
             _mm256_mul_ps(_mm256_mul_ps(_mm256_mul_ps(x, a), a), b)
         };
+        pow2(n) -> __m256 = pow2_ps(n);
         split(x) -> (__m256, __m256) = {
             let half = _mm256_set1_epi32(0x3f35_04f3);
             let bits = _mm256_sub_epi32(_mm256_castps_si256(x), half);
@@ -259,6 +260,7 @@ impl Simd for Avx2<f64> {
             let (a, b) = (pow2_pd(third), pow2_pd(rest));
             _mm256_mul_pd(_mm256_mul_pd(_mm256_mul_pd(x, a), a), b)
         };
+        pow2(n) -> __m256d = pow2_pd(n);
         split(x) -> (__m256d, __m256d) = {
             // No arithmetic 64-bit shift and no i64 -> f64 here: bias the exponent so that a logical shift does, and
             // read it as the low bits of 2^52.

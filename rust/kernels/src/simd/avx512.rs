@@ -91,6 +91,7 @@ impl Simd for Avx512<f32> {
         lt(a, b) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b);
         le(a, b) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b);
         scale(x, n) -> __m512 = _mm512_scalef_ps(x, n);
+        pow2(n) -> __m512 = _mm512_scalef_ps(_mm512_set1_ps(1.0), n);
         split(x) -> (__m512, __m512) = {
             let half = _mm512_set1_epi32(0x3f35_04f3);
             let bits = _mm512_sub_epi32(_mm512_castps_si512(x), half);
@@ -226,6 +227,7 @@ impl Simd for Avx512<f64> {
         lt(a, b) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_LT_OQ>(a, b);
         le(a, b) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_LE_OQ>(a, b);
         scale(x, n) -> __m512d = _mm512_scalef_pd(x, n);
+        pow2(n) -> __m512d = _mm512_scalef_pd(_mm512_set1_pd(1.0), n);
         split(x) -> (__m512d, __m512d) = {
             let half = _mm512_set1_epi64(0x3fe6_a09e_667f_3bcd);
             let bits = _mm512_sub_epi64(_mm512_castpd_si512(x), half);

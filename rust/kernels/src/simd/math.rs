@@ -7,7 +7,7 @@
 //! |---|---|---|---|---|
 //! | `exp`, `log` | 2 | | `tanh`, `sigmoid`, `erf` | 4 |
 //! | `expm1`, `log1p` | 4 | | `softplus` | 4 |
-//! | `sin`, `cos` | 2^-23 absolute | | | |
+//! | `sin`, `cos` | 2^-23 absolute | | `exp2_flush` | 2 |
 //!
 //! `silu` 6 where its sigmoid is normal; `gelu` and `gelu_tanh` `2^-21 |x|` absolute (their tails cancel).
 //!
@@ -111,6 +111,46 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     unsafe {
         let (n, p) = exp_parts::<S>(exp_clamp::<S>(x));
         S::scale(S::add(p, S::c(1.0)), n)
+    }
+}
+
+/// `2^x` for `x <= 1`, to 2 ULP; 0 where the result would be smaller than the normal numbers. For weights below 1, at half
+/// the price of [`exp`]. NaN propagates.
+#[inline(always)]
+pub unsafe fn exp2_flush<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let n = S::round_even(x);
+        let r = S::sub(x, n);
+        // (2^r - 1) / r, Chebyshev on |r| <= 1/2.
+        let (p, least) = if single::<S>() {
+            let c = [
+                0.000_154_614_474_642_231_8,
+                0.001_339_086_735_140_802,
+                0.009_618_056_669_883_066,
+                0.055_503_571_042_529_63,
+                0.240_226_509_223_422_53,
+                0.693_147_188_029_342_8,
+            ];
+            (poly::<S, 6>(r, c), -126.0)
+        } else {
+            let c = [
+                4.650_970_587_627_955_3e-10,
+                7.077_809_997_123_648_6e-9,
+                1.017_700_791_463_278_9e-7,
+                1.321_541_490_691_358e-6,
+                1.525_273_569_047_290_8e-5,
+                0.000_154_035_304_931_062_35,
+                0.001_333_355_814_529_582_5,
+                0.009_618_129_107_566_873,
+                0.055_504_108_664_822_28,
+                0.240_226_506_959_102_03,
+                0.693_147_180_559_945_7,
+            ];
+            (poly::<S, 11>(r, c), -1022.0)
+        };
+        let y = S::mul(S::fma(p, r, S::c(1.0)), S::pow2(n));
+        S::select(S::lt(x, S::c(least)), S::zero(), y)
     }
 }
 

@@ -137,6 +137,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// `x * 2^n`, rounded once, for integer-valued `n` with `|n| <= 2200` (f64) or `|n| <= 300` (f32) and `x` in [1/2, 2].
     unsafe fn scale(x: Self::V, n: Self::V) -> Self::V;
+    /// `2^n` for integer-valued `n` in the range of normal numbers; some number for any other `n`.
+    unsafe fn pow2(n: Self::V) -> Self::V;
     /// `(m, e)` with `x = m * 2^e` and `sqrt(1/2) <= m < sqrt(2)`, for positive normal `x`.
     unsafe fn split(x: Self::V) -> (Self::V, Self::V);
     /// `(x, y)` with even lanes of `a ++ b` in `x` and odd lanes in `y`.

@@ -194,6 +194,13 @@ macro_rules! scalar {
                 )
             }
             #[inline(always)]
+            unsafe fn pow2(n: Self::V) -> Self::V {
+                n.map(
+                    #[inline(always)]
+                    |n| $pow((n as i32).clamp(1 - $bias, $bias)),
+                )
+            }
+            #[inline(always)]
             unsafe fn scale(x: Self::V, n: Self::V) -> Self::V {
                 let mut out = x;
                 for i in 0..$n {

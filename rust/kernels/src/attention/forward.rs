@@ -1,0 +1,348 @@
+//! The forward pass: tiles of queries, each against its tiles of keys in order.
+use super::rows::{Finish, MaskAt, Online, RandomAt, Strip};
+use super::*;
+use crate::gemm::Mat;
+use crate::gemm::kernel::strips;
+use crate::gemm::pack::pack_b;
+use crate::parallel::{abandoned, for_each, num_threads};
+use crate::simd::{self, LANES16};
+use core::ops::Range;
+
+/// Queries per task: keys and values of a tile are read from the second-level cache once for all of them.
+const QUERIES: usize = 64;
+
+struct Forward<'a, T> {
+    p: &'a Attention,
+    tiles: Tiles<T>,
+    q: Heads<'a, T>,
+    k: Heads<'a, T>,
+    v: Heads<'a, T>,
+    mask: Mask<'a, T>,
+    lengths: Option<&'a [i64]>,
+    out: Rows<T>,
+    lse: SharedMut<T>,
+}
+
+/// Columns of a packed row: whole panels.
+pub(super) fn padded(n: usize, nr: usize) -> usize {
+    n.next_multiple_of(nr)
+}
+
+impl<T: Real> Tiles<T> {
+    /// Packs `n` rows of `d` from `i` on, transposed: panels `[d][nr]` of columns; room for `TILE * d`.
+    ///
+    /// # Safety
+    /// The rows exist, and nobody else uses `out`.
+    pub(super) unsafe fn pack(
+        &self,
+        rows: &Heads<'_, T>,
+        (b, h, i): (usize, usize, usize),
+        (n, d): (usize, usize),
+        out: *mut T,
+    ) {
+        let nr = self.scores.nr;
+        let m = Mat {
+            data: rows.data,
+            offset: rows.index([b, h, i, 0]),
+            rs: 1,
+            cs: rows.strides[2],
+        };
+        for (panel, first) in (0..n).step_by(nr).enumerate() {
+            let columns = (first, nr.min(n - first));
+            let out = out.wrapping_add(panel * d * nr);
+            // SAFETY: the caller's promise.
+            unsafe { pack_b(self.isa, m, (0, d), columns, nr, out) };
+        }
+    }
+}
+
+impl<T: Real> Forward<'_, T> {
+    fn key_tiles(&self, b: usize) -> Range<usize> {
+        0..self.p.keys(self.lengths, b).div_ceil(TILE)
+    }
+
+    /// Keys of some tiles, transposed; tile `j` at `j * TILE * d`.
+    fn pack(&self, b: usize, hk: usize, tiles: Range<usize>, out: *mut T) {
+        let (d, len) = (self.p.d, self.p.keys(self.lengths, b));
+        for j in tiles {
+            let n = TILE.min(len - j * TILE);
+            if abandoned((4 * n * d) as f64) {
+                return;
+            }
+            let out = out.wrapping_add(j * TILE * d);
+            // SAFETY: rows up to the length exist; a tile of the buffer belongs to one caller.
+            unsafe { self.tiles.pack(&self.k, (b, hk, j * TILE), (n, d), out) };
+        }
+    }
+
+    /// The values as rows that whole panels can be read of: in place, or copied to the buffer.
+    fn values(&self, b: usize, hk: usize, room: &Buffer<T>) -> Source<T> {
+        let (p, nr) = (self.p, self.tiles.values.nr);
+        let source = Source {
+            p: self.v.at(b, hk, 0),
+            rs: self.v.strides[2],
+        };
+        if p.dv.is_multiple_of(nr) {
+            return source;
+        }
+        let ld = padded(p.dv, nr);
+        let len = p.keys(self.lengths, b);
+        // SAFETY: rows up to the length exist, and the buffer has tk rows of ld.
+        unsafe { copy_rows(self.tiles.isa, source, len, p.dv, T::ONE, (room.ptr(), ld)) };
+        Source {
+            p: room.ptr(),
+            rs: ld as isize,
+        }
+    }
+
+    /// Room for [`Forward::values`].
+    fn value_room(&self) -> usize {
+        let (p, nr) = (self.p, self.tiles.values.nr);
+        if p.dv.is_multiple_of(nr) {
+            0
+        } else {
+            p.tk * padded(p.dv, nr)
+        }
+    }
+
+    /// One tile of queries of one head.
+    fn queries(
+        &self,
+        (b, h, tile): (usize, usize, usize),
+        keys: *const T,
+        values: Source<T>,
+        work: &Work<T>,
+    ) {
+        let (p, t) = (self.p, &self.tiles);
+        let i0 = tile * QUERIES;
+        let rows = QUERIES.min(p.tq - i0);
+        let ldo = padded(p.dv, t.values.nr);
+        // The scores come out in base 2.
+        let factor = T::from_f64(p.scale * core::f64::consts::LOG2_E);
+        let source = Source {
+            p: self.q.at(b, h, i0),
+            rs: self.q.strides[2],
+        };
+        // SAFETY: the rows exist; the workspace has room for QUERIES of each and is this task's own.
+        unsafe {
+            copy_rows(t.isa, source, rows, p.d, factor, (work.q(), p.d));
+            core::slice::from_raw_parts_mut(work.o(), rows * ldo).fill(T::ZERO);
+            core::slice::from_raw_parts_mut(work.l(), rows * LANES16).fill(T::ZERO);
+            core::slice::from_raw_parts_mut(work.m(), rows).fill(T::NEG_INFINITY);
+        }
+        let len = p.keys(self.lengths, b);
+        let (lo, hi) = (p.visible(i0, len).0, p.visible(i0 + rows - 1, len).1);
+        let row = (b * p.heads + h) * p.tq + i0;
+        let groups = (p.pitch() / TILE) as u64;
+        for j in lo / TILE..hi.div_ceil(TILE).max(lo / TILE) {
+            let (j0, n) = (j * TILE, TILE.min(len - j * TILE));
+            if abandoned((2 * rows * n * (p.d + p.dv)) as f64) {
+                return;
+            }
+            for (r0, count) in strips(rows, t.mr) {
+                let mut seen = [(0, 0); 8];
+                for (r, seen) in seen.iter_mut().enumerate().take(count) {
+                    let (lo, hi) = p.visible(i0 + r0 + r, len);
+                    *seen = (lo.clamp(j0, j0 + n) - j0, hi.clamp(j0, j0 + n) - j0);
+                }
+                let (from, to) = (seen[0].0, seen[count - 1].1);
+                if from >= to {
+                    continue;
+                }
+                let (c0, c1) = t.columns(from, to);
+                let nr = t.scores.nr;
+                let product = Product {
+                    rows: count,
+                    k: p.d,
+                    a: work.q().wrapping_add(r0 * p.d),
+                    a_rs: p.d as isize,
+                    a_ks: 1,
+                    b: keys.wrapping_add(j * TILE * p.d + c0 * p.d),
+                    b_ks: nr as isize,
+                    step: p.d * nr,
+                    c: work.s().wrapping_add(c0),
+                    ldc: TILE,
+                    cols: c1 - c0,
+                    add: false,
+                };
+                // SAFETY: the packed tile has whole panels up to c1 or the last key's panel, whose columns beyond the keys
+                // are never looked at; the strip has rows of TILE.
+                unsafe { product.run(&t.scores) };
+                let random = p.dropout.map(|dropout| RandomAt {
+                    dropout,
+                    group: (row + r0) as u64 * groups + j as u64,
+                    groups,
+                });
+                let online = Online {
+                    strip: Strip {
+                        rows: count,
+                        from: c0,
+                        to: c1,
+                        keys: n,
+                        seen,
+                        mask: MaskAt::new(&self.mask, b, h, i0 + r0, j0),
+                        random,
+                        s: work.s(),
+                    },
+                    m: work.m().wrapping_add(r0),
+                    l: work.l().wrapping_add(r0 * LANES16),
+                    o: work.o().wrapping_add(r0 * ldo),
+                    ldo,
+                };
+                dispatch_on(t.isa, online);
+                let product = Product {
+                    rows: count,
+                    k: to - from,
+                    a: work.s().wrapping_add(from),
+                    a_rs: TILE as isize,
+                    a_ks: 1,
+                    b: values.row(j0 + from),
+                    b_ks: values.rs,
+                    step: t.values.nr,
+                    c: work.o().wrapping_add(r0 * ldo),
+                    ldc: ldo,
+                    cols: ldo,
+                    add: true,
+                };
+                // SAFETY: value rows up to the length exist and are whole panels; o has rows of whole panels.
+                unsafe { product.run(&t.values) };
+            }
+        }
+        let finish = Finish {
+            rows,
+            m: work.m(),
+            l: work.l(),
+            o: work.o(),
+            ldo,
+            dv: p.dv,
+            out: self.out.at(b, h, i0),
+            rs: self.out.strides[2],
+            lse: self.lse.0.wrapping_add(row),
+        };
+        dispatch_on(t.isa, finish);
+    }
+}
+
+/// A task's arrays, one after the other in one buffer.
+struct Work<T> {
+    buffer: Buffer<T>,
+    q: usize,
+    o: usize,
+}
+
+impl<T: Real> Work<T> {
+    fn new(p: &Attention, t: &Tiles<T>) -> Self {
+        // Multiples of 16 elements: each array begins at a cache line.
+        let q = (QUERIES * p.d).next_multiple_of(16);
+        let o = QUERIES * padded(p.dv, t.values.nr).next_multiple_of(16);
+        Work {
+            buffer: Buffer::new(8 * TILE + q + o + QUERIES * (LANES16 + 1)),
+            q,
+            o,
+        }
+    }
+    /// Scores of a strip, (8, TILE).
+    fn s(&self) -> *mut T {
+        self.buffer.ptr()
+    }
+    /// Scaled queries, (QUERIES, d).
+    fn q(&self) -> *mut T {
+        self.s().wrapping_add(8 * TILE)
+    }
+    /// Output before it is divided by the sums.
+    fn o(&self) -> *mut T {
+        self.q().wrapping_add(self.q)
+    }
+    /// Sums, (QUERIES, 16).
+    fn l(&self) -> *mut T {
+        self.o().wrapping_add(self.o)
+    }
+    /// Maxima, (QUERIES,).
+    fn m(&self) -> *mut T {
+        self.l().wrapping_add(QUERIES * LANES16)
+    }
+}
+
+pub(super) fn run<T: Real>(
+    p: &Attention,
+    q: Heads<'_, T>,
+    k: Heads<'_, T>,
+    v: Heads<'_, T>,
+    mask: Mask<'_, T>,
+    lengths: Option<&[i64]>,
+    order: Order,
+    out: &mut [T],
+    lse: &mut [T],
+) {
+    let f = Forward {
+        p,
+        tiles: Tiles::new(simd::isa(), p.d, p.dv),
+        q,
+        k,
+        v,
+        mask,
+        lengths,
+        out: Rows::new(out, order, (p.heads, p.tq, p.dv)),
+        lse: SharedMut(lse.as_mut_ptr()),
+    };
+    let cost = p.cost::<T>(2.0);
+    let (group, pairs) = (p.group(), p.batch * p.kv_heads);
+    let (query_tiles, key_tiles) = (p.tq.div_ceil(QUERIES), p.tk.div_ceil(TILE));
+    let room = key_tiles * TILE * p.d;
+    if query_tiles == 1 || pairs >= 4 * num_threads() {
+        // A task is a head of keys with all its queries, and packs for itself.
+        for_each(pairs, cost, &|task| {
+            let (b, hk) = (task / p.kv_heads, task % p.kv_heads);
+            let work = Work::new(p, &f.tiles);
+            let packed = Buffer::new(room);
+            f.pack(b, hk, f.key_tiles(b), packed.ptr());
+            let copy = Buffer::new(f.value_room());
+            let values = f.values(b, hk, &copy);
+            for h in hk * group..(hk + 1) * group {
+                for tile in 0..query_tiles {
+                    f.queries((b, h, tile), packed.ptr(), values, &work);
+                }
+            }
+        });
+        return;
+    }
+    // Few heads: everybody packs, and a task is a tile of queries of one head.
+    let packed = Buffer::<T>::new(pairs * room);
+    let copies: Vec<Buffer<T>> =
+        crate::alloc::collect((0..pairs).map(|_| Buffer::new(f.value_room())));
+    for_each(pairs * key_tiles, Cost { flops: 0.0, ..cost }, &|task| {
+        let (pair, tile) = (task / key_tiles, task % key_tiles);
+        let b = pair / p.kv_heads;
+        if f.key_tiles(b).contains(&tile) {
+            let out = packed.ptr().wrapping_add(pair * room);
+            f.pack(b, pair % p.kv_heads, tile..tile + 1, out);
+        }
+    });
+    let values: Vec<Source<T>> = crate::alloc::collect(
+        (0..pairs).map(|pair| f.values(pair / p.kv_heads, pair % p.kv_heads, &copies[pair])),
+    );
+    let values = SharedSources(&values);
+    for_each(p.batch * p.heads * query_tiles, cost, &|task| {
+        let (head, tile) = (task / query_tiles, task % query_tiles);
+        // Under a causal mask the last tiles have the most to do: they begin.
+        let tile = query_tiles - 1 - tile;
+        let (b, h) = (head / p.heads, head % p.heads);
+        let pair = b * p.kv_heads + h / group;
+        let work = Work::new(p, &f.tiles);
+        let keys = packed.ptr().wrapping_add(pair * room);
+        f.queries((b, h, tile), keys, values.get(pair), &work);
+    });
+}
+
+/// Addresses of rows that are only read.
+struct SharedSources<'a, T>(&'a [Source<T>]);
+// SAFETY: what they point to is shared with all threads already, as a slice or a buffer, and only read.
+unsafe impl<T: Sync> Sync for SharedSources<'_, T> {}
+impl<T> SharedSources<'_, T> {
+    fn get(&self, i: usize) -> Source<T>
+    where
+        T: Copy,
+    {
+        self.0[i]
+    }
+}

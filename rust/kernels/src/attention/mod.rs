@@ -1,0 +1,468 @@
+//! Scaled dot-product attention, `softmax(scale Q K^T + mask) V`, forward and backward, in memory linear in the lengths.
+//!
+//! Scores exist for one strip of queries and [`TILE`] keys at a time. `forward` keeps a running maximum and sum per query
+//! (online softmax); `backward` makes the weights again from the stored logsumexp. Tiles that no query of a strip sees
+//! (causal, window, lengths) are skipped, and those at the edge are cut to what is seen. `rows` has the vector bodies. All
+//! products are tiles of `gemm::kernel`.
+//!
+//! A query's result is a chain over tiles of keys in order, and a key's gradient one over heads and tiles of queries in
+//! order; the gradient of queries is summed over chunks of keys that follow from the shape. So the bits do not depend on
+//! threads or strides. Dropout stores no mask: the weight of query row `r` (of all batch entries and heads) and key `j` is kept by
+//! word `r * pitch + j` of the stream, [`Attention::pitch`] being the number of keys rounded up to whole groups of words.
+mod backward;
+mod forward;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use crate::element::{Number, Real};
+use crate::gemm::buffer::Buffer;
+use crate::gemm::kernel::{Kernels, Tile, select};
+use crate::layout::{check_bounds, numel};
+use crate::parallel::{Cost, SharedMut};
+use crate::rng::GROUP;
+use crate::simd::{Isa, dispatch_on};
+
+/// Keys that are looked at together: as many as random words are made at once.
+pub(crate) const TILE: usize = GROUP;
+
+/// Sizes and rules of one call.
+///
+/// Query `i` stands at position `i + offset` among the keys. It sees keys from `left` positions before that to `right`
+/// positions after it (`None`: all), and no key from its batch entry's length on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Entries of the batch.
+    pub batch: usize,
+    /// Heads of queries and outputs.
+    pub heads: usize,
+    /// Heads of keys and values; divides `heads`. Head `h` uses keys of head `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Queries.
+    pub tq: usize,
+    /// Keys and values.
+    pub tk: usize,
+    /// Size of a query and of a key.
+    pub d: usize,
+    /// Size of a value.
+    pub dv: usize,
+    /// Factor of the scores.
+    pub scale: f64,
+    /// Keys before a query's position that it sees.
+    pub left: Option<usize>,
+    /// Keys after a query's position that it sees; 0 is causal.
+    pub right: Option<usize>,
+    /// Position of the first query among the keys.
+    pub offset: isize,
+    /// Weights set to zero at random.
+    pub dropout: Option<Dropout>,
+}
+
+/// Inverted dropout of the weights: each is 0 with probability `p`, the others are divided by `1 - p`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability of a zero.
+    pub p: f64,
+    /// Seed of the random words.
+    pub seed: u64,
+    /// Their stream.
+    pub stream: u64,
+}
+
+impl Dropout {
+    /// Words from this on keep a weight.
+    pub(crate) fn keep_from(&self) -> u64 {
+        (self.p * 4_294_967_296.0).ceil() as u64
+    }
+    /// What a weight that is kept is multiplied with.
+    pub(crate) fn factor(&self) -> f64 {
+        if self.p < 1.0 {
+            1.0 / (1.0 - self.p)
+        } else {
+            0.0
+        }
+    }
+}
+
+impl Attention {
+    /// Keys `lo .. hi` of `0 .. len` that query `i` sees.
+    pub fn visible(&self, i: usize, len: usize) -> (usize, usize) {
+        let at = i as isize + self.offset;
+        let least = |n: isize| (n.max(0) as usize).min(len);
+        let lo = self
+            .left
+            .map_or(0, |l| least(at.saturating_sub_unsigned(l)));
+        let hi = self.right.map_or(len, |r| {
+            least(at.saturating_add_unsigned(r).saturating_add(1))
+        });
+        (lo, hi.max(lo))
+    }
+    /// Queries `lo .. hi` of `from .. to` that see some key of the `count` from `key` on, all of them existing.
+    fn viewers(&self, (key, count): (usize, usize), (from, to): (usize, usize)) -> (usize, usize) {
+        let key = key as isize - self.offset;
+        let inside = |n: isize| (n.max(0) as usize).clamp(from, to);
+        let lo = self
+            .right
+            .map_or(from, |r| inside(key.saturating_sub_unsigned(r)));
+        let hi = self.left.map_or(to, |l| {
+            inside(
+                key.saturating_add_unsigned(count)
+                    .saturating_add_unsigned(l),
+            )
+        });
+        (lo, hi.max(lo))
+    }
+    /// Random words per row of weights.
+    pub fn pitch(&self) -> usize {
+        self.tk.next_multiple_of(GROUP)
+    }
+    /// Query heads per head of keys.
+    pub fn group(&self) -> usize {
+        self.heads / self.kv_heads.max(1)
+    }
+    /// Number of keys of a batch entry.
+    pub(crate) fn keys(&self, lengths: Option<&[i64]>, b: usize) -> usize {
+        lengths.map_or(self.tk, |l| (l[b].max(0) as usize).min(self.tk))
+    }
+    /// Estimated work of `products` matrix products per pair of query and key.
+    fn cost<T>(&self, products: f64) -> Cost {
+        let seen = |i: usize| {
+            let (lo, hi) = self.visible(i, self.tk);
+            (hi - lo) as f64
+        };
+        let pairs: f64 = if self.left.is_none() && self.right.is_none() {
+            self.tq as f64 * self.tk as f64
+        } else {
+            // One query in a tile stands for all of it.
+            let tiles = (0..self.tq).step_by(TILE);
+            tiles
+                .map(|i| seen((i + TILE / 2).min(self.tq - 1)) * TILE.min(self.tq - i) as f64)
+                .sum()
+        };
+        let heads = (self.batch * self.heads) as f64;
+        let rows = heads * (self.tq + self.tk) as f64;
+        Cost {
+            flops: heads * pairs * (products * (self.d + self.dv) as f64 + 30.0),
+            bytes: rows * ((self.d + self.dv) * size_of::<T>()) as f64 * products,
+        }
+    }
+}
+
+/// A strided operand `(batch, heads, rows, columns)`: element `(b, h, i, j)` is `data[offset + (b, h, i, j) . strides]`.
+/// Strides are in elements; 0 broadcasts an axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<'a, T> {
+    /// The whole storage.
+    pub data: &'a [T],
+    /// Index of the first element.
+    pub offset: usize,
+    /// One stride per axis.
+    pub strides: [isize; 4],
+}
+
+impl<'a, T> Heads<'a, T> {
+    /// A C-ordered operand of `(.., heads, rows, columns)`.
+    pub fn dense(data: &'a [T], [heads, rows, columns]: [usize; 3]) -> Self {
+        let (r, h) = (columns as isize, (rows * columns) as isize);
+        Heads {
+            data,
+            offset: 0,
+            strides: [h * heads as isize, h, r, 1],
+        }
+    }
+    /// Where element `at` is.
+    pub(crate) fn index(&self, at: [usize; 4]) -> usize {
+        let steps = at.iter().zip(self.strides).map(|(&i, s)| i as isize * s);
+        self.offset.wrapping_add_signed(steps.sum())
+    }
+    fn at(&self, b: usize, h: usize, i: usize) -> *const T {
+        self.data.as_ptr().wrapping_add(self.index([b, h, i, 0]))
+    }
+    fn check(&self, shape: [usize; 4], unit: bool) {
+        check_bounds(self.data.len(), self.offset, &shape, &self.strides);
+        assert!(
+            !unit || shape[3] <= 1 || self.strides[3] == 1,
+            "rows of queries, keys and values must be dense"
+        );
+    }
+}
+
+/// What is added to the scores or taken away from them, besides what [`Attention`] says; `(batch, heads, tq, tk)`.
+#[derive(Clone, Copy, Debug)]
+pub enum Mask<'a, T> {
+    /// Nothing.
+    None,
+    /// Scores are kept where this is not 0.
+    Keep(Heads<'a, u8>),
+    /// Added to the scores.
+    Add(Heads<'a, T>),
+}
+
+/// In which order an output `(batch, heads, rows, columns)` lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `(batch, heads, rows, columns)`.
+    HeadsFirst,
+    /// `(batch, rows, heads, columns)`: heads side by side are one row, as layers want them.
+    RowsFirst,
+}
+
+impl Order {
+    /// Strides of batch, heads and rows.
+    pub fn strides(self, heads: usize, rows: usize, columns: usize) -> [usize; 3] {
+        match self {
+            Order::HeadsFirst => [heads * rows * columns, rows * columns, columns],
+            Order::RowsFirst => [rows * heads * columns, columns, heads * columns],
+        }
+    }
+}
+
+/// An output that tiles write rows of.
+#[derive(Clone, Copy)]
+struct Rows<T> {
+    p: SharedMut<T>,
+    strides: [usize; 3],
+}
+
+impl<T> Rows<T> {
+    fn new(out: &mut [T], order: Order, (heads, rows, columns): (usize, usize, usize)) -> Self {
+        Rows {
+            p: SharedMut(out.as_mut_ptr()),
+            strides: order.strides(heads, rows, columns),
+        }
+    }
+    fn at(&self, b: usize, h: usize, i: usize) -> *mut T {
+        let [sb, sh, si] = self.strides;
+        self.p.0.wrapping_add(b * sb + h * sh + i * si)
+    }
+}
+
+/// Rows that are read as the right factor of a product.
+#[derive(Clone, Copy)]
+struct Source<T> {
+    p: *const T,
+    /// Distance of rows.
+    rs: isize,
+}
+
+impl<T> Source<T> {
+    fn row(&self, i: usize) -> *const T {
+        self.p.wrapping_offset(i as isize * self.rs)
+    }
+}
+
+/// The register tiles of a call.
+struct Tiles<T> {
+    isa: Isa,
+    /// For products with [`TILE`] columns, the scores.
+    scores: Kernels<T>,
+    /// For products with `d` columns.
+    keys: Kernels<T>,
+    /// For products with `dv` columns.
+    values: Kernels<T>,
+    /// Rows per strip, which all of them can do.
+    mr: usize,
+    /// Scores are computed in whole multiples of this: panels, and the sixteen lanes of a sum.
+    grain: usize,
+}
+
+impl<T: Real> Tiles<T> {
+    fn new(isa: Isa, d: usize, dv: usize) -> Self {
+        // Half a tile is wide enough for the registers, and leaves more of a triangle out than a whole one.
+        let of = |n: usize| select::<T>(isa, n.min(TILE / 2));
+        let (scores, keys, values) = (of(TILE), of(d), of(dv));
+        Tiles {
+            isa,
+            mr: scores.mr.min(keys.mr).min(values.mr),
+            grain: scores.nr.max(16),
+            scores,
+            keys,
+            values,
+        }
+    }
+    /// Columns of the scores to compute so that `from .. to` are among them.
+    fn columns(&self, from: usize, to: usize) -> (usize, usize) {
+        let g = self.grain;
+        (from / g * g, to.next_multiple_of(g).min(TILE))
+    }
+}
+
+/// Copies `rows` rows of `d` elements, times `factor`, to rows of `ld`; zeros behind them.
+///
+/// # Safety
+/// The rows exist, and `out` has room that nobody else uses.
+unsafe fn copy_rows<T: Real>(
+    isa: Isa,
+    from: Source<T>,
+    rows: usize,
+    d: usize,
+    factor: T,
+    (out, ld): (*mut T, usize),
+) {
+    dispatch_on(
+        isa,
+        rows::Scale {
+            from: from.p,
+            rs: from.rs,
+            rows,
+            d,
+            factor,
+            out,
+            ld,
+        },
+    );
+}
+
+/// `C (rows, cols) (+)= A (rows, k) B (k, cols)`, panel after panel: panel `i` of B begins `i * step` elements in.
+#[derive(Clone, Copy)]
+struct Product<T> {
+    rows: usize,
+    k: usize,
+    a: *const T,
+    a_rs: isize,
+    a_ks: isize,
+    b: *const T,
+    b_ks: isize,
+    step: usize,
+    c: *mut T,
+    ldc: usize,
+    cols: usize,
+    add: bool,
+}
+
+impl<T: Real> Product<T> {
+    /// # Safety
+    /// As [`Tile`] says; `nr` columns of every panel of B may be read.
+    #[inline]
+    unsafe fn run(&self, kernels: &Kernels<T>) {
+        let nr = kernels.nr;
+        let mut panel = 0;
+        while panel * nr < self.cols {
+            let at = panel * nr;
+            let tile = Tile {
+                k: self.k,
+                a: self.a,
+                a_rs: self.a_rs,
+                a_ks: self.a_ks,
+                b: self.b.wrapping_add(panel * self.step),
+                b_ks: self.b_ks,
+                taps: core::ptr::null(),
+                c: self.c.wrapping_add(at),
+                ldc: self.ldc,
+                c_rows: core::ptr::null(),
+                cols: nr.min(self.cols - at),
+                load_c: self.add,
+                bias: core::ptr::null(),
+                row_bias: core::ptr::null(),
+                relu: false,
+                pre: core::ptr::null_mut(),
+            };
+            // SAFETY: the caller's promise.
+            unsafe { kernels.run(self.rows, &tile) };
+            panel += 1;
+        }
+    }
+}
+
+/// Checks what both directions are given.
+fn check<T: Number>(
+    p: &Attention,
+    q: &Heads<'_, T>,
+    k: &Heads<'_, T>,
+    v: &Heads<'_, T>,
+    mask: &Mask<'_, T>,
+    lengths: Option<&[i64]>,
+) {
+    assert!(
+        p.heads == p.group() * p.kv_heads,
+        "{} heads cannot share {} heads of keys",
+        p.heads,
+        p.kv_heads
+    );
+    q.check([p.batch, p.heads, p.tq, p.d], true);
+    k.check([p.batch, p.kv_heads, p.tk, p.d], true);
+    v.check([p.batch, p.kv_heads, p.tk, p.dv], true);
+    let all = [p.batch, p.heads, p.tq, p.tk];
+    match mask {
+        Mask::None => (),
+        Mask::Keep(m) => m.check(all, false),
+        Mask::Add(m) => m.check(all, false),
+    }
+    if let Some(lengths) = lengths {
+        assert_eq!(lengths.len(), p.batch, "one length per batch entry");
+    }
+}
+
+/// `out = softmax(scale q k^T + mask) v` for every head, and the logsumexp of every query's scores.
+///
+/// `q (batch, heads, tq, d)`, `k (batch, kv_heads, tk, d)`, `v (batch, kv_heads, tk, dv)`, `out (batch, heads, tq, dv)` as
+/// `order` says, `lse (batch, heads, tq)`. A query that sees no key, or only keys whose scores are all -inf, gives zeros and
+/// +inf for its logsumexp (so that its weights are zeros when they are made again). NaN propagates.
+///
+/// # Panics
+/// When an operand is too short, or its rows are not dense.
+pub fn attention<T: Real>(
+    p: &Attention,
+    q: Heads<'_, T>,
+    k: Heads<'_, T>,
+    v: Heads<'_, T>,
+    mask: Mask<'_, T>,
+    lengths: Option<&[i64]>,
+    order: Order,
+    out: &mut [T],
+    lse: &mut [T],
+) {
+    check(p, &q, &k, &v, &mask, lengths);
+    assert_eq!(out.len(), numel(&[p.batch, p.heads, p.tq, p.dv]));
+    assert_eq!(lse.len(), numel(&[p.batch, p.heads, p.tq]));
+    if lse.is_empty() {
+        return;
+    }
+    forward::run(p, q, k, v, mask, lengths, order, out, lse);
+}
+
+/// Gradients of [`attention`], those asked for, from its inputs, its results and the gradient `dout` of `out`; each as its
+/// order says. A mask that was added gets none.
+///
+/// # Panics
+/// As [`attention`].
+pub fn attention_backward<T: Real>(
+    p: &Attention,
+    q: Heads<'_, T>,
+    k: Heads<'_, T>,
+    v: Heads<'_, T>,
+    mask: Mask<'_, T>,
+    lengths: Option<&[i64]>,
+    out: Heads<'_, T>,
+    lse: &[T],
+    dout: Heads<'_, T>,
+    orders: [Order; 3],
+    dq: Option<&mut [T]>,
+    dk: Option<&mut [T]>,
+    dv: Option<&mut [T]>,
+) {
+    check(p, &q, &k, &v, &mask, lengths);
+    out.check([p.batch, p.heads, p.tq, p.dv], true);
+    dout.check([p.batch, p.heads, p.tq, p.dv], true);
+    assert_eq!(lse.len(), numel(&[p.batch, p.heads, p.tq]));
+    let room = |g: &Option<&mut [T]>, heads, rows, columns| {
+        let n = numel(&[p.batch, heads, rows, columns]);
+        assert!(g.as_ref().is_none_or(|g| g.len() == n));
+    };
+    room(&dq, p.heads, p.tq, p.d);
+    room(&dk, p.kv_heads, p.tk, p.d);
+    room(&dv, p.kv_heads, p.tk, p.dv);
+    backward::run(
+        p,
+        q,
+        k,
+        v,
+        mask,
+        lengths,
+        out,
+        lse,
+        dout,
+        orders,
+        [dq, dk, dv],
+    );
+}
