@@ -149,6 +149,7 @@ def rows() -> dict[str, Row]:
     from op_rows import (
         activations,
         arrange,
+        attention,
         distances,
         elementwise,
         losses,
@@ -166,6 +167,7 @@ def rows() -> dict[str, Row]:
         reductions,
         shapes,
         arrange,
+        attention,
         selection,
         activations,
         network,

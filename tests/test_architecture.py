@@ -191,6 +191,7 @@ FAMILIES = [
     "gemm",
     "conv",
     "rnn",
+    "attention",
     "scan",
     "sort",
 ]

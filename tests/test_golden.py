@@ -52,6 +52,10 @@ def run(case: cases.Case, dtype: str) -> None:
         return ct.tensor(array.astype(dtype) if array.dtype.kind == "f" else array, requires_grad=grad)
 
     def convert(value: Any) -> Any:
+        if isinstance(value, cases.Bools):
+            return ct.tensor(value.array())
+        if isinstance(value, cases.Built):
+            return getattr(nn, value.name)(*value.args, **value.kwargs, dtype=dtype)
         return ct.tensor(value.values, dtype=dtype) if isinstance(value, cases.Values) else value
 
     inputs = [tensor(kept[f"input.{i}"], spec.grad) for i, spec in enumerate(case.inputs)]
@@ -70,7 +74,7 @@ def run(case: cases.Case, dtype: str) -> None:
         if case.training is not None:
             module.train(case.training)
         for _ in range(case.calls):
-            output = module(*inputs)
+            output = module(*inputs, **{name: convert(value) for name, value in case.how.items()})
     if isinstance(output, tuple):
         output = ct.concat([part.reshape(-1) for part in cases.flat(output)])
     agree(output, kept["output"], tolerance, "output")
@@ -133,6 +137,7 @@ NO_GOLDEN = {
 MODULES = {
     "binary_cross_entropy": "BCELoss",
     "binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
+    "attention_weights": "MultiheadAttention",
     "batch_norm": "BatchNorm2d",
     "instance_norm": "InstanceNorm2d",
     "interpolate": "Upsample",

@@ -29,6 +29,10 @@ def tensor(array: np.ndarray) -> Any:
 
 def convert(value: Any) -> Any:
     """An argument as PyTorch takes it."""
+    if isinstance(value, cases.Bools):
+        return tensor(value.array())
+    if isinstance(value, cases.Built):
+        return getattr(torch.nn, value.name)(*value.args, **value.kwargs)
     return torch.tensor(value.values, dtype=torch.float64) if isinstance(value, cases.Values) else value
 
 
@@ -43,6 +47,7 @@ def layer(case: cases.Case) -> dict[str, np.ndarray]:
         inputs.append(tensor(array).requires_grad_(spec.grad))
     args = [convert(a) for a in case.args]
     kwargs = {name: convert(value) for name, value in case.kwargs.items()}
+    how = {name: convert(value) for name, value in case.how.items()}
     module = None
     if case.function:
         output = getattr(torch.nn.functional, case.name)(*inputs, *args, **kwargs)
@@ -63,7 +68,7 @@ def layer(case: cases.Case) -> dict[str, np.ndarray]:
                     value.copy_(tensor(rng.uniform(0.5, 1.5, size=tuple(value.shape))))
                 kept[f"state.{name}"] = value.numpy().copy()
         for _ in range(case.calls):
-            output = module(*inputs)
+            output = module(*inputs, **how)
     if isinstance(output, tuple):
         output = torch.cat([part.reshape(-1) for part in cases.flat(output)])
     kept["output"] = output.detach().numpy()

@@ -753,6 +753,33 @@ def group_norm(
 def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor: ...
 def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor: ...
 
+# -- attention
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    lengths: Tensor | None = None,
+    window: int | tuple[int | None, int | None] | None = None,
+    offset: int = 0,
+) -> Tensor: ...
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    lengths: Tensor | None = None,
+    window: int | tuple[int | None, int | None] | None = None,
+    offset: int = 0,
+) -> Tensor: ...
+
 # -- optimizer steps: multi-tensor, in place; parameters without gradient are left out by the caller
 def sgd_step(
     params: Sequence[Tensor],

@@ -37,6 +37,41 @@ class Values:
         return f"{list(self.values)}"
 
 
+@dataclass(frozen=True)
+class Bools:
+    """A mask among the keywords of a call: `attn_mask=Bools("010", "001")`."""
+
+    rows: tuple[str, ...]
+
+    def __init__(self, *rows: str) -> None:
+        object.__setattr__(self, "rows", rows)
+
+    def __repr__(self) -> str:
+        return " ".join(self.rows)
+
+    def array(self) -> Array:
+        """True where there is a 1; one row is a vector, parts of rows between bars are an axis before."""
+        found = np.array([[[c == "1" for c in part] for part in row.split("|")] for row in self.rows])
+        return found if "|" in self.rows[0] else found[:, 0]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A module among the arguments of a constructor."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join([*map(repr, self.args), *(f'{k}={v!r}' for k, v in self.kwargs.items())])})"
+
+
+def built(name: str, *args: Any, **kwargs: Any) -> Built:
+    """A module to be made: `built("LayerNorm", 4)`."""
+    return Built(name, args, kwargs)
+
+
 def normal(*shape: int, scale: float = 1.0) -> Input:
     """Standard normal numbers that gradients flow to."""
     return Input(lambda rng: rng.normal(size=shape) * scale, grad=True)
@@ -99,11 +134,14 @@ class Case:
     note: str = ""
     #: How far PyTorch itself is from the truth in float64, where that is more than roundings.
     torch_off: float = 0.0
+    #: Keywords of the call of a module.
+    how: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """The call as one would write it: unique, and the name of the case in the files."""
         words = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]
+        words += [f".{k}={v!r}" for k, v in self.how.items()]
         mode = {None: "", True: " train", False: " eval"}[self.training]
         note = f" {self.note}" if self.note else ""
         return f"{'F.' if self.function else ''}{self.name}({', '.join(words)}){mode}{note}"
@@ -121,11 +159,13 @@ def call(
     calls: int = 1,
     note: str = "",
     torch_off: float = 0.0,
+    how: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> Case:
     """A case: `call("Conv2d", 3, 4, 3, stride=2, of=normal(2, 3, 7, 8))`."""
     inputs = of if isinstance(of, tuple) else (of,)
-    return Case(name.removeprefix("F."), inputs, args, kwargs, training, calls, name.startswith("F."), note, torch_off)
+    function = name.startswith("F.")
+    return Case(name.removeprefix("F."), inputs, args, kwargs, training, calls, function, note, torch_off, how or {})
 
 
 def cotangent(shape: tuple[int, ...]) -> Array:
@@ -147,6 +187,10 @@ POOLED = spread(2, 3, 7, 6)
 POOLED_SERIES = spread(2, 3, 11)
 SCORES = (normal(5, 4), ints(4, 5))
 PAIR = (normal(3, 5), const(3, 5))
+QKV = (normal(3, 2, 4), normal(5, 2, 4), normal(5, 2, 4))
+BATCHES = (normal(2, 3, 4), normal(2, 5, 4), normal(2, 5, 4))
+MASK = ("00110", "10000", "01001")
+CAUSAL = ("01111", "00111", "00011", "00001", "00000")
 
 LAYERS: list[Case] = [
     # -- linear and embedding
@@ -175,6 +219,71 @@ LAYERS: list[Case] = [
     call("RNNCell", 3, 4, of=(normal(2, 3), normal(2, 4))),
     call("LSTMCell", 3, 4, of=normal(2, 3)),
     call("GRUCell", 3, 4, bias=False, of=(normal(2, 3), normal(2, 4))),
+    # -- attention: results and weights
+    call("MultiheadAttention", 4, 2, of=QKV),
+    call("MultiheadAttention", 4, 2, batch_first=True, bias=False, of=BATCHES),
+    call("MultiheadAttention", 4, 2, batch_first=True, of=BATCHES, how={"key_padding_mask": Bools("00001", "00111")}),
+    call("MultiheadAttention", 4, 2, batch_first=True, of=BATCHES, how={"attn_mask": Bools(*MASK)}),
+    call(
+        "MultiheadAttention",
+        4,
+        2,
+        batch_first=True,
+        of=BATCHES,
+        how={"attn_mask": Bools(*MASK), "key_padding_mask": Bools("00010", "00001"), "average_attn_weights": False},
+    ),
+    call("MultiheadAttention", 4, 2, kdim=3, vdim=5, of=(normal(3, 2, 4), normal(5, 2, 3), normal(5, 2, 5))),
+    call("MultiheadAttention", 4, 2, add_bias_kv=True, add_zero_attn=True, of=QKV, how={"attn_mask": Bools(*MASK)}),
+    call("MultiheadAttention", 4, 2, of=(normal(3, 4), normal(5, 4), normal(5, 4)), note="no batch"),
+    call("F.scaled_dot_product_attention", of=(normal(2, 2, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 3))),
+    call("F.scaled_dot_product_attention", is_causal=True, of=(normal(2, 2, 5, 4),) * 3),
+    call(
+        "F.scaled_dot_product_attention",
+        scale=0.3,
+        enable_gqa=True,
+        of=(normal(2, 4, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 4), normal(3, 5)),
+        note="added mask",
+    ),
+    call("TransformerEncoderLayer", 4, 2, 6, 0.0, of=normal(5, 2, 4), how={"src_mask": Bools(*CAUSAL)}),
+    call("TransformerEncoderLayer", 4, 2, 6, 0.0, "gelu", batch_first=True, norm_first=True, of=normal(2, 5, 4)),
+    call("TransformerEncoderLayer", 4, 2, 6, 0.0, bias=False, of=normal(5, 4), note="no batch"),
+    call(
+        "TransformerDecoderLayer",
+        4,
+        2,
+        6,
+        0.0,
+        batch_first=True,
+        of=(normal(2, 3, 4), normal(2, 5, 4)),
+        how={"tgt_mask": Bools("011", "001", "000"), "memory_key_padding_mask": Bools("00001", "00011")},
+    ),
+    call("TransformerDecoderLayer", 4, 2, 6, 0.0, norm_first=True, of=(normal(3, 2, 4), normal(5, 2, 4))),
+    call(
+        "TransformerEncoder",
+        built("TransformerEncoderLayer", 4, 2, 6, 0.0, batch_first=True),
+        2,
+        built("LayerNorm", 4),
+        of=normal(2, 5, 4),
+        how={"src_key_padding_mask": Bools("00001", "00111")},
+    ),
+    call(
+        "TransformerDecoder",
+        built("TransformerDecoderLayer", 4, 2, 6, 0.0),
+        2,
+        of=(normal(3, 2, 4), normal(5, 2, 4)),
+    ),
+    call(
+        "Transformer",
+        4,
+        2,
+        2,
+        1,
+        6,
+        0.0,
+        batch_first=True,
+        of=(normal(2, 5, 4), normal(2, 3, 4)),
+        how={"tgt_mask": Bools("011", "001", "000"), "src_key_padding_mask": Bools("00001", "00111")},
+    ),
     # -- convolutions
     call("Conv1d", 4, 6, 3, of=SERIES),
     call("Conv1d", 4, 6, 3, stride=2, padding=1, of=SERIES),

@@ -24,6 +24,7 @@ from .activation_family import (
     Tanhshrink,
     Threshold,
 )
+from .attention import MultiheadAttention
 from .cells import (
     GRUCell,
     LayerNormLSTMCell,
@@ -87,6 +88,13 @@ from .rearrange import (
 from .recurrent import GRU, LSTM, RNN
 from .sample_norm import GroupNorm, InstanceNorm1d, InstanceNorm2d, LayerNorm, LocalResponseNorm, RMSNorm
 from .sequences import AdaptiveAvgPool1d, AvgPool1d, Conv1d, Embedding, MaxPool1d
+from .transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -155,6 +163,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "PairwiseDistance",
@@ -185,6 +194,11 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "Unfold",
     "Upsample",

@@ -393,6 +393,20 @@ impl Tensor {
         t.set_requires_grad(requires_grad)?;
         Ok(t)
     }
+    /// The value, to be written to, if nobody else holds this tensor or its storage.
+    pub(crate) fn into_owned(self) -> core::result::Result<Value, Self> {
+        let inner = Arc::try_unwrap(self.0).map_err(Self)?;
+        let storage = inner.storage.into_inner();
+        let mut value = Value {
+            storage: storage.unwrap_or_else(PoisonError::into_inner),
+            layout: inner.layout,
+        };
+        if Arc::get_mut(&mut value.storage).is_some_and(|s| !s.is_foreign()) && inner.leaf {
+            return Ok(value);
+        }
+        let edge = inner.edge.into_inner().ok_or(inner.cut);
+        Err(Self::build(value, edge, inner.view))
+    }
     /// A tensor of its own (no view) for the same value in the same place of the graph; a leaf when recording is off.
     pub(crate) fn alias(&self) -> Self {
         let edge = if mode::is_enabled() {

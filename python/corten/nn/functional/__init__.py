@@ -39,6 +39,7 @@ from .activations import (
     threshold,
 )
 from .arrange import one_hot, pad, unfold
+from .attention import attention_weights, scaled_dot_product_attention
 from .common import Activation as Activation
 from .common import Pair as Pair
 from .common import Reduction as Reduction
@@ -78,6 +79,7 @@ __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
+    "attention_weights",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
@@ -135,6 +137,7 @@ __all__ = [
     "relu6",
     "rms_norm",
     "rnn",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use corten_kernels::attention::Attention;
 use corten_kernels::conv::Conv2d;
 use corten_kernels::gemm::Activation;
 use corten_kernels::half::Half as _;
@@ -445,6 +446,45 @@ impl<B: Backend> Network for Halves<B> {
     fn softmax_backward(&self, log: bool, y: &Value, dy: &Value) -> Result<Value> {
         let (wy, dy) = (self.wide(y)?, self.wide(dy)?);
         self.narrow(self.0.softmax_backward(log, &wy, &dy)?, y.dtype())
+    }
+    /// Outputs like `q`, logsumexp in float32.
+    fn attention(
+        &self,
+        p: &Attention,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        mask: Option<&Value>,
+        lengths: Option<&Value>,
+    ) -> Result<(Value, Value)> {
+        let (wq, wk, wv) = (self.wide(q)?, self.wide(k)?, self.wide(v)?);
+        let mask = self.wide_maybe(mask)?;
+        let (y, lse) = self
+            .0
+            .attention(p, &wq, &wk, &wv, mask.as_deref(), lengths)?;
+        Ok((self.narrow(y, q.dtype())?, lse))
+    }
+    fn attention_backward(
+        &self,
+        p: &Attention,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        mask: Option<&Value>,
+        lengths: Option<&Value>,
+        out: &Value,
+        lse: &Value,
+        dout: &Value,
+        needs: [bool; 3],
+    ) -> Result<[Option<Value>; 3]> {
+        let (wq, wk, wv) = (self.wide(q)?, self.wide(k)?, self.wide(v)?);
+        let (out, dout) = (self.wide(out)?, self.wide(dout)?);
+        let mask = self.wide_maybe(mask)?;
+        let mask = mask.as_deref();
+        let found = self
+            .0
+            .attention_backward(p, &wq, &wk, &wv, mask, lengths, &out, lse, &dout, needs)?;
+        self.narrow_all(found, q.dtype())
     }
     /// logsumexp in float32, losses like `x`.
     fn cross_entropy(&self, x: &Value, target: &Value) -> Result<(Value, Value)> {

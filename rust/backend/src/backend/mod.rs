@@ -6,6 +6,7 @@ mod half;
 pub mod recurrent;
 mod reference;
 
+use corten_kernels::attention::Attention;
 use corten_kernels::conv::Conv2d;
 use corten_kernels::gemm::Activation;
 use corten_kernels::optim::{Adam, Sgd};
@@ -14,7 +15,7 @@ use corten_kernels::pool::Pool2d;
 pub use corten_kernels::elementwise::{Binary, Compare, Logical, Unary, UnaryGrad};
 pub use corten_kernels::reduce::Reduce;
 pub use corten_kernels::scan::Scan;
-pub use corten_kernels::{conv, gemm, optim, pool, rnn};
+pub use corten_kernels::{attention, conv, gemm, optim, pool, rnn};
 pub use recurrent::Recurrent;
 
 use crate::device::Device;
@@ -226,6 +227,32 @@ pub trait Network {
     fn softmax(&self, log: bool, x: &Value) -> Result<Value>;
     /// Its gradient from the output `y`.
     fn softmax_backward(&self, log: bool, y: &Value, dy: &Value) -> Result<Value>;
+    /// Scaled dot-product attention of `q (batch, heads, tq, d)`, `k` and `v (batch, kv_heads, tk, ..)`: the outputs
+    /// `(batch, heads, tq, dv)`, and the logsumexp of every query's scores (for the method below). `mask` broadcasts to
+    /// `(batch, heads, tq, tk)`: bool keeps scores where it is true, numbers are added. `lengths` int64 `(batch,)`.
+    fn attention(
+        &self,
+        p: &Attention,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        mask: Option<&Value>,
+        lengths: Option<&Value>,
+    ) -> Result<(Value, Value)>;
+    /// `dq`, `dk`, `dv` of [`Network::attention`], those that are needed.
+    fn attention_backward(
+        &self,
+        p: &Attention,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        mask: Option<&Value>,
+        lengths: Option<&Value>,
+        out: &Value,
+        lse: &Value,
+        dout: &Value,
+        needs: [bool; 3],
+    ) -> Result<[Option<Value>; 3]>;
     /// `x (rows, cols)`; `target` int64 `(rows,)` in range or probabilities `(rows, cols)`: logsumexp and loss, `(rows,)` each.
     fn cross_entropy(&self, x: &Value, target: &Value) -> Result<(Value, Value)>;
     /// Gradient of the logits; `g` has one element per row, or one for all.

@@ -31,6 +31,13 @@ pub trait Backward: Send + Sync {
         grads: &[Option<Tensor>],
         needs: &[bool],
     ) -> Result<Vec<Option<Tensor>>>;
+
+    /// Adds the gradient of the only input to `sum`, what has been gathered of it so far, in place; says whether it did (if not,
+    /// `sum` is as before). For operations that took a part of their input, whose whole gradient is mostly zeros. Never
+    /// called when [`Ctx::create_graph`].
+    fn add_to(&self, _grads: &[Option<Tensor>], _sum: &mut Option<Tensor>) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 impl<F> Backward for F

@@ -7,10 +7,13 @@ use super::index::{Spans, slice_spans};
 use super::shape::slice_axis;
 use super::window::extent;
 use super::{
-    abs, add, arange, concat, divide, equal, erf, exp, expand_dims, full, log, log1p, matmul, max,
-    maximum, mean, multiply, negative, permute_dims, sqrt, squeeze, stack, subtract, sum, r#where,
+    abs, add, arange, concat, divide, equal, erf, exp, expand_dims, full, greater_equal, less,
+    less_equal, log, log1p, logical_and, matmul, max, maximum, mean, multiply, negative, ones,
+    permute_dims, sqrt, squeeze, stack, subtract, sum, transpose, r#where,
 };
-use crate::dtype::Scalar;
+use crate::backend::attention::Attention;
+use crate::backend::dispatch;
+use crate::dtype::{DType, Scalar};
 use crate::error::Result;
 use crate::layout::Span;
 use crate::tensor::Tensor;
@@ -313,4 +316,88 @@ pub fn cross_entropy_index(x: &Tensor, index: &Tensor) -> Result<Tensor> {
 pub fn binary_cross_entropy_with_logits(x: &Tensor, target: &Tensor) -> Result<Tensor> {
     let tail = log1p(&exp(&negative(&abs(x)?)?)?)?;
     add(&subtract(&relu(x)?, &multiply(x, target)?)?, &tail)
+}
+
+/// Which scores count: bool, broadcasting to `(batch, heads, tq, tk)`; `None` when all do.
+fn visible(p: &Attention, lengths: Option<&Tensor>, like: &Tensor) -> Result<Option<Tensor>> {
+    let device = like.device();
+    let count = |n: usize| {
+        let end = Scalar::Int(n as i64);
+        arange(Scalar::Int(0), end, Scalar::Int(1), None, device)
+    };
+    let keys = count(p.tk)?;
+    // Key minus position of the query, (tq, tk).
+    let ahead = || -> Result<Tensor> {
+        let at = add(&count(p.tq)?, p.offset as i64)?;
+        subtract(&keys, &expand_dims(&at, 1)?)
+    };
+    let limit = |n: usize| n.min(i64::MAX as usize) as i64;
+    let mut parts = Vec::new();
+    if let Some(right) = p.right {
+        parts.push(less_equal(&ahead()?, limit(right))?);
+    }
+    if let Some(left) = p.left {
+        parts.push(greater_equal(&ahead()?, -limit(left))?);
+    }
+    if let Some(lengths) = lengths {
+        let lengths = shaped(lengths, &[p.batch, 1, 1, 1])?;
+        parts.push(less(&keys, &lengths)?);
+    }
+    let mut all = None;
+    for part in parts {
+        all = Some(match all {
+            None => part,
+            Some(all) => logical_and(&all, &part)?,
+        });
+    }
+    Ok(all)
+}
+
+/// `softmax(scale q k^T + mask)`, `(batch, heads, tq, tk)`, zeros where a query sees nothing; with dropout.
+pub fn attention_weights(
+    p: &Attention,
+    q: &Tensor,
+    k: &Tensor,
+    mask: Option<&Tensor>,
+    lengths: Option<&Tensor>,
+) -> Result<Tensor> {
+    let all = [p.batch, p.heads, p.tq, p.tk];
+    // The heads that share keys become rows of one product.
+    let q = shaped(q, &[p.batch, p.kv_heads, p.group() * p.tq, p.d])?;
+    let s = matmul(&q, &transpose(k, -1, -2)?)?;
+    let mut s = affine(&shaped(&s, &all)?, p.scale, 0.0)?;
+    let hide = |s: &Tensor, keep: &Tensor| r#where(keep, s, f64::NEG_INFINITY);
+    match mask {
+        None => (),
+        Some(m) if m.dtype() == DType::Bool => s = hide(&s, m)?,
+        Some(m) => s = add(&s, m)?,
+    }
+    if let Some(keep) = visible(p, lengths, &s)? {
+        s = hide(&s, &keep)?;
+    }
+    if p.tk == 0 {
+        return Ok(s);
+    }
+    let most = max(&s, Some(&[-1]), true)?.detach();
+    let most = r#where(&equal(&most, f64::NEG_INFINITY)?, 0.0, &most)?;
+    let e = exp(&subtract(&s, &most)?)?;
+    let total = sum(&e, Some(&[-1]), true, None)?;
+    let total = r#where(&equal(&total, 0.0)?, 1.0, &total)?;
+    let w = divide(&e, &total)?;
+    let Some(d) = p.dropout else { return Ok(w) };
+    let ones = ones(&[p.batch, p.heads, p.tq, p.pitch()], w.dtype(), w.device())?;
+    let kept = dispatch(w.device()).dropout(d.p, d.seed, d.stream, &ones.value())?;
+    multiply(&w, &slice_axis(&Tensor::from_value(kept), 3, 0, p.tk)?)
+}
+
+/// [`attention_weights`] times the values.
+pub fn attention(
+    p: &Attention,
+    [q, k, v]: [&Tensor; 3],
+    mask: Option<&Tensor>,
+    lengths: Option<&Tensor>,
+) -> Result<Tensor> {
+    let w = attention_weights(p, q, k, mask, lengths)?;
+    let w = shaped(&w, &[p.batch, p.kv_heads, p.group() * p.tq, p.tk])?;
+    shaped(&matmul(&w, v)?, &[p.batch, p.heads, p.tq, p.dv])
 }

@@ -1,7 +1,7 @@
 //! Indexing: basic (integers, slices, None, Ellipsis: views), and rows by index tensor.
 
-use crate::autograd::{record, record_view, vjp};
-use crate::backend::dispatch;
+use crate::autograd::{Backward, Ctx, record, record_view, vjp};
+use crate::backend::{Binary, dispatch};
 use crate::dtype::{DType, Scalar};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Span};
@@ -166,14 +166,7 @@ pub fn index(x: &Tensor, index: &[Index]) -> Result<Tensor> {
         storage: x.storage(),
         layout: r.layout,
     };
-    Ok(record_view("getitem", x, out, || {
-        let (shape, spans) = (x.shape().clone(), r.spans);
-        let part: Shape = spans.iter().map(|s| s.len).collect();
-        vjp(move |_, g, _| {
-            let g = reshape_to("getitem", g, part.clone())?;
-            Ok(vec![Some(unslice(&g, &shape, &spans)?)])
-        })
-    }))
+    Ok(record_view("getitem", x, out, || Unslice::new(x, r.spans)))
 }
 /// The part of `x` that `spans` (one per axis) names, as a view.
 pub(crate) fn slice_spans(x: &Tensor, spans: Spans) -> Result<Tensor> {
@@ -181,15 +174,82 @@ pub(crate) fn slice_spans(x: &Tensor, spans: Spans) -> Result<Tensor> {
         storage: x.storage(),
         layout: x.layout().slice(&spans),
     };
-    Ok(record_view("slice", x, out, || {
-        let shape = x.shape().clone();
-        vjp(move |_, g, _| Ok(vec![Some(unslice(g, &shape, &spans)?)]))
-    }))
+    Ok(record_view("slice", x, out, || Unslice::new(x, spans)))
 }
-/// The transpose of [`slice_spans`]: zeros of `shape` with `g` at the place of the spans.
-fn unslice(g: &Tensor, shape: &Shape, spans: &Spans) -> Result<Tensor> {
+/// The gradient of a part of a tensor: that of the whole is zeros but for the part.
+struct Unslice {
+    shape: Shape,
+    spans: Spans,
+    /// Axes from slowest to fastest where the whole is a permuted C order: the gradient gets the same.
+    order: Option<Shape>,
+}
+impl Unslice {
+    fn new(x: &Tensor, spans: Spans) -> Self {
+        let layout = x.layout();
+        let permuted = !layout.is_contiguous();
+        Self {
+            shape: x.shape().clone(),
+            spans,
+            order: permuted.then(|| layout.dense_order()).flatten(),
+        }
+    }
+    /// `g` with the axes that an index made disappear.
+    fn part(&self, g: &Tensor) -> Result<Tensor> {
+        reshape_to("getitem", g, self.spans.iter().map(|s| s.len).collect())
+    }
+}
+impl Backward for Unslice {
+    fn vjp(
+        &self,
+        _: &Ctx<'_>,
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>> {
+        let Some(g) = &grads[0] else {
+            return Ok(vec![None; needs.len()]);
+        };
+        let order = self.order.as_deref();
+        let whole = unslice(&self.part(g)?, &self.shape, &self.spans, order)?;
+        Ok(vec![Some(whole)])
+    }
+    fn add_to(&self, grads: &[Option<Tensor>], sum: &mut Option<Tensor>) -> Result<bool> {
+        let (Some(g), Some(whole)) = (&grads[0], sum.take()) else {
+            return Ok(false);
+        };
+        let mut whole = match whole.into_owned() {
+            Ok(v) if v.layout.is_dense() && v.dtype() == g.dtype() => v,
+            Ok(v) => {
+                *sum = Some(Tensor::from_value(v));
+                return Ok(false);
+            }
+            Err(shared) => {
+                *sum = Some(shared);
+                return Ok(false);
+            }
+        };
+        let (backend, g) = (dispatch(g.device()), self.part(g)?.value());
+        let at = whole.layout.slice(&self.spans);
+        let part = backend.binary(Binary::Add, g.shape(), &whole.with_layout(at.clone()), &g)?;
+        backend.copy_into(&part, crate::storage::make_mut(&mut whole.storage)?, &at)?;
+        *sum = Some(Tensor::from_value(whole));
+        Ok(true)
+    }
+}
+/// The transpose of [`slice_spans`]: zeros of `shape` with `g` at the place of the spans; in memory the axes lie in `order`.
+fn unslice(g: &Tensor, shape: &Shape, spans: &Spans, order: Option<&[usize]>) -> Result<Tensor> {
     let backend = dispatch(g.device());
-    let mut out = backend.full(shape, g.dtype(), Scalar::Int(0))?;
+    let sizes: Shape = match order {
+        Some(order) => order.iter().map(|&d| shape[d]).collect(),
+        None => shape.clone(),
+    };
+    let mut out = backend.full(&sizes, g.dtype(), Scalar::Int(0))?;
+    if let Some(order) = order {
+        let mut place = Shape::filled(0, order.len());
+        for (i, &d) in order.iter().enumerate() {
+            place[d] = i;
+        }
+        out.layout = out.layout.permute(&place);
+    }
     let at = out.layout.slice(spans);
     backend.copy_into(&g.value(), crate::storage::make_mut(&mut out.storage)?, &at)?;
     Ok(record("unslice", &[g], out, |_| {

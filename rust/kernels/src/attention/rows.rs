@@ -139,11 +139,6 @@ impl<T: Real> Kept<T> {
     }
 }
 
-/// Sixteen lanes of partial sums from `S::LANES` to `4 * S::LANES` elements.
-const fn vectors<S: Simd>() -> usize {
-    LANES16 / S::LANES
-}
-
 /// One step of the online softmax: scores become weights relative to the running maximum `m`; sums go to the sixteen lanes of
 /// each row of `l`; where the maximum grew, sums and the row of the output so far are scaled down.
 pub(super) struct Online<T> {
@@ -169,7 +164,7 @@ impl<T: Real> Kernel<T> for Online<T> {
                 let mut most = [least; 4];
                 let mut i = t.from;
                 while i < t.to {
-                    for k in 0..vectors::<S>() {
+                    for k in 0..LANES16 / S::LANES {
                         let x = if plain {
                             S::load(row.add(i + k * S::LANES))
                         } else {
@@ -182,7 +177,7 @@ impl<T: Real> Kernel<T> for Online<T> {
                     i += LANES16;
                 }
                 let mut best = most[0];
-                for k in 1..vectors::<S>() {
+                for k in 1..LANES16 / S::LANES {
                     best = S::max(most[k], best);
                 }
                 let best = S::reduce_max(best);
@@ -194,7 +189,7 @@ impl<T: Real> Kernel<T> for Online<T> {
                     *self.m.add(r) = best;
                     if old > T::NEG_INFINITY {
                         let shrink = math::exp2_flush::<S>(S::splat(old - best));
-                        for k in 0..vectors::<S>() {
+                        for k in 0..LANES16 / S::LANES {
                             let p = l.add(k * S::LANES);
                             S::store(p, S::mul(S::load(p), shrink));
                         }
@@ -216,14 +211,14 @@ impl<T: Real> Kernel<T> for Online<T> {
                 }
                 let top = S::splat(top);
                 let mut sum = [S::zero(); 4];
-                for k in 0..vectors::<S>() {
+                for k in 0..LANES16 / S::LANES {
                     sum[k] = S::load(l.add(k * S::LANES));
                 }
                 match &t.random {
                     None => {
                         let mut i = t.from;
                         while i < t.to {
-                            for k in 0..vectors::<S>() {
+                            for k in 0..LANES16 / S::LANES {
                                 let p = row.add(i + k * S::LANES);
                                 let e = math::exp2_flush::<S>(S::sub(S::load(p), top));
                                 sum[k] = S::add(sum[k], e);
@@ -236,7 +231,7 @@ impl<T: Real> Kernel<T> for Online<T> {
                         let kept = Kept::<T>::new(at, r);
                         let mut i = t.from;
                         while i < t.to {
-                            for k in 0..vectors::<S>() {
+                            for k in 0..LANES16 / S::LANES {
                                 let p = row.add(i + k * S::LANES);
                                 let e = math::exp2_flush::<S>(S::sub(S::load(p), top));
                                 sum[k] = S::add(sum[k], e);
@@ -247,7 +242,7 @@ impl<T: Real> Kernel<T> for Online<T> {
                         }
                     }
                 }
-                for k in 0..vectors::<S>() {
+                for k in 0..LANES16 / S::LANES {
                     S::store(l.add(k * S::LANES), sum[k]);
                 }
             }
@@ -276,7 +271,7 @@ impl<T: Real> Kernel<T> for Finish<T> {
             // SAFETY: run by dispatch; every array has the rows.
             unsafe {
                 let mut sum = [S::zero(); 4];
-                for k in 0..vectors::<S>() {
+                for k in 0..LANES16 / S::LANES {
                     sum[k] = S::load(self.l.add(r * LANES16 + k * S::LANES));
                 }
                 let (total, m) = (fold::<S>(sum), *self.m.add(r));

@@ -1,6 +1,5 @@
 //! Packing: B into panels `[k][nr]`, whatever its strides are; strips of A into `[k][rows]`.
 use super::Mat;
-use super::kernel::MAX_MR;
 use crate::element::{Number, Real};
 use crate::simd::{Isa, Kernel, Simd, dispatch_on};
 
@@ -102,34 +101,37 @@ impl<T: Real> Kernel<T> for PackB<'_, T> {
                     }
                 }
             } else if b.rs == 1 {
-                // Squares of LANES x LANES, transposed in registers.
+                // Squares of LANES x LANES, transposed in registers. Addresses are computed in place: a call of `at` for
+                // each vector would cost more than the vector.
+                let base = b.at(k0, j0);
                 for j in (0..nr).step_by(S::LANES) {
                     let n = cols.saturating_sub(j).min(S::LANES);
+                    let column = base.wrapping_offset(j as isize * b.cs);
                     for l in (0..k).step_by(S::LANES) {
                         let depth = S::LANES.min(k - l);
+                        let (src, dst) = (column.wrapping_add(l), out.add(l * nr + j));
                         let mut square = [S::zero(); 16];
-                        for i in 0..S::LANES {
-                            if i < n {
-                                let src = b.at(k0 + l, j0 + j + i);
-                                square[i] = if depth == S::LANES {
-                                    S::load(src)
-                                } else {
-                                    S::load_n(src, depth)
-                                };
+                        if n == S::LANES && depth == S::LANES {
+                            for i in 0..S::LANES {
+                                square[i] = S::load(src.wrapping_offset(i as isize * b.cs));
                             }
-                        }
-                        transpose::<S>(&mut square);
-                        let dst = out.add(l * nr + j);
-                        if depth == S::LANES {
+                            transpose::<S>(&mut square);
                             for i in 0..S::LANES {
                                 S::store(dst.add(i * nr), square[i]);
                             }
-                        } else {
-                            let copy = square;
-                            let square = core::hint::black_box(&copy);
-                            for i in 0..depth {
-                                S::store(dst.add(i * nr), square[i]);
+                            continue;
+                        }
+                        for i in 0..S::LANES {
+                            if i < n {
+                                square[i] =
+                                    S::load_n(src.wrapping_offset(i as isize * b.cs), depth);
                             }
+                        }
+                        transpose::<S>(&mut square);
+                        let copy = square;
+                        let square = core::hint::black_box(&copy);
+                        for i in 0..depth {
+                            S::store(dst.add(i * nr), square[i]);
                         }
                     }
                 }
@@ -180,13 +182,23 @@ pub(crate) unsafe fn pack_a<T: Number>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        if rs == 1 && rows == MAX_MR {
-            // The usual case (a transposed A), with a copy of known length.
-            for l in 0..k {
-                let src = a.offset(l as isize * ks).cast::<[T; MAX_MR]>();
-                out.add(l * MAX_MR).cast::<[T; MAX_MR]>().write(src.read());
+        if rs == 1 {
+            // The usual case (a transposed A), with copies of known length.
+            macro_rules! copy {
+                ($($n:literal)*) => {
+                    match rows {
+                        $($n => {
+                            for l in 0..k {
+                                let src = a.offset(l as isize * ks).cast::<[T; $n]>();
+                                out.add(l * $n).cast::<[T; $n]>().write(src.read());
+                            }
+                            return;
+                        })*
+                        _ => (),
+                    }
+                };
             }
-            return;
+            copy!(4 5 6 7 8);
         }
         for l in 0..k {
             for i in 0..rows {

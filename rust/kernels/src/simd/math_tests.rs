@@ -352,3 +352,41 @@ fn derivatives() {
         assert!(end[2].iter().all(|x| x.is_nan()));
     }
 }
+
+/// `exp2_flush` against the standard library, over its whole domain; what is too small is 0.
+#[test]
+fn powers_of_two() {
+    simd_fn! {
+        fn powers<S, T>(x: &[T], y: &mut [T]) {
+            for (x, y) in x.chunks(S::LANES).zip(y.chunks_mut(S::LANES)) {
+                let v = S::load_n(x.as_ptr(), x.len());
+                S::store_n(y.as_mut_ptr(), math::exp2_flush::<S>(v), y.len());
+            }
+        }
+    }
+    fn check<T: Real>(isa: Isa, least: f64) {
+        let n = 200_000;
+        let xs: Vec<T> = (0..n)
+            .map(|i| T::from_f64(1.0 - (1.1 - least) * i as f64 / n as f64))
+            .collect();
+        let mut ys = vec![T::ONE; n];
+        powers(isa, &xs, &mut ys);
+        for (x, y) in xs.iter().zip(&ys) {
+            let (x, y) = (x.to_f64(), y.to_f64());
+            let truth = if x < least { 0.0 } else { x.exp2() };
+            // One more for the oracle in f64.
+            assert!(
+                (y - truth).abs() <= 3.0 * T::EPSILON.to_f64() * truth,
+                "{isa:?} {x}: {y} {truth}"
+            );
+        }
+        let odd = [T::NEG_INFINITY, T::from_f64(-1e30), T::ZERO, T::NAN];
+        let mut found = [T::ONE; 4];
+        powers(isa, &odd, &mut found);
+        assert!(found[..3] == [T::ZERO, T::ZERO, T::ONE] && found[3].is_nan());
+    }
+    for isa in available() {
+        check::<f32>(isa, -126.0);
+        check::<f64>(isa, -1022.0);
+    }
+}

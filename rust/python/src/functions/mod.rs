@@ -15,6 +15,7 @@ macro_rules! functions {
 
 mod activation;
 mod arrange;
+mod attention;
 mod creation;
 pub(crate) mod custom;
 mod elementwise;
@@ -54,6 +55,7 @@ fn op_names() -> Vec<&'static str> {
         reduce::NAMES,
         shape::NAMES,
         arrange::NAMES,
+        attention::NAMES,
         select::NAMES,
         network::NAMES,
         loss::NAMES,
@@ -67,6 +69,7 @@ fn op_names() -> Vec<&'static str> {
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     activation::register(m)?;
     arrange::register(m)?;
+    attention::register(m)?;
     creation::register(m)?;
     custom::register(m)?;
     elementwise::register(m)?;

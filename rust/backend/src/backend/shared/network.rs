@@ -1,5 +1,6 @@
 //! [`Network`] over the kernels in `k`.
 
+use corten_kernels::attention::{Attention, Heads, Mask, Order};
 use corten_kernels::conv::Conv2d;
 use corten_kernels::gemm::{Activation, Epilogue, Mat};
 use corten_kernels::loss::Target;
@@ -102,6 +103,62 @@ macro_rules! with_tap {
             $body
         }
     };
+}
+
+/// `x` as the attention kernels read it: their rows must be dense.
+fn heads<T: Element>(x: &Value) -> Heads<'_, T> {
+    let s = x.layout.strides();
+    Heads {
+        data: x.storage.slice(),
+        offset: x.layout.offset(),
+        strides: [s[0], s[1], s[2], s[3]],
+    }
+}
+/// The order in which an output like `x (batch, heads, rows, columns)` is made: the one that `x` has, so that heads that
+/// were cut out of rows are put side by side again without a copy.
+fn order(x: &Value) -> Order {
+    let s = x.layout.strides();
+    if !x.layout.is_contiguous() && s[1].abs() < s[2].abs() {
+        Order::RowsFirst
+    } else {
+        Order::HeadsFirst
+    }
+}
+/// A kernel's output `(batch, heads, rows, columns)`, which lies in memory as `order` says.
+fn ordered(s: Storage, order: Order, [b, h, t, d]: [usize; 4]) -> Result<Value> {
+    if order == Order::HeadsFirst {
+        return done(s, [b, h, t, d]);
+    }
+    let v = done(s, [b, t, h, d])?;
+    let layout = v.layout.permute(&[0, 2, 1, 3]);
+    Ok(v.with_layout(layout))
+}
+/// The mask, seen as `(batch, heads, tq, tk)`.
+fn score_mask<'a, T: Element>(p: &Attention, mask: Option<&'a Value>) -> Mask<'a, T> {
+    fn view<'a, E: Element>(p: &Attention, m: &'a Value) -> Heads<'a, E> {
+        let s = m.layout.broadcast_strides(&[p.batch, p.heads, p.tq, p.tk]);
+        Heads {
+            data: m.storage.slice(),
+            offset: m.layout.offset(),
+            strides: [s[0], s[1], s[2], s[3]],
+        }
+    }
+    match mask {
+        None => Mask::None,
+        Some(m) if m.dtype() == DType::Bool => Mask::Keep(view(p, m)),
+        Some(m) => Mask::Add(view(p, m)),
+    }
+}
+
+impl Me {
+    /// `x` with dense rows.
+    fn dense_rows(&self, x: &Value) -> Result<Value> {
+        let n = x.layout.ndim();
+        if x.shape()[n - 1] <= 1 || x.layout.strides()[n - 1] == 1 {
+            return Ok(x.clone());
+        }
+        self.contiguous(x)
+    }
 }
 
 impl Network for Me {
@@ -435,6 +492,73 @@ impl Network for Me {
         kernel!("softmax", y.dtype(), T => k::softmax::softmax_backward::<T>(
             log, rows, cols, dense(&y), dense(&dy), dx.slice_mut()));
         done(dx, y.shape().clone())
+    }
+
+    fn attention(
+        &self,
+        p: &Attention,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        mask: Option<&Value>,
+        lengths: Option<&Value>,
+    ) -> Result<(Value, Value)> {
+        let order = order(q);
+        let (q, k, v) = (
+            self.dense_rows(q)?,
+            self.dense_rows(k)?,
+            self.dense_rows(v)?,
+        );
+        let lengths = lengths.map(|l| self.contiguous(l)).transpose()?;
+        let shape = [p.batch, p.heads, p.tq, p.dv];
+        let mut out = fresh(q.dtype(), &shape)?;
+        let mut lse = fresh(q.dtype(), &shape[..3])?;
+        kernel!("attention", q.dtype(), T => k::attention::attention::<T>(
+            p, heads(&q), heads(&k), heads(&v), score_mask(p, mask), lengths.as_ref().map(dense), order,
+            out.slice_mut(), lse.slice_mut()));
+        Ok((
+            ordered(out, order, shape)?,
+            done(lse, [p.batch, p.heads, p.tq])?,
+        ))
+    }
+
+    fn attention_backward(
+        &self,
+        p: &Attention,
+        q: &Value,
+        k: &Value,
+        v: &Value,
+        mask: Option<&Value>,
+        lengths: Option<&Value>,
+        out: &Value,
+        lse: &Value,
+        dout: &Value,
+        needs: [bool; 3],
+    ) -> Result<[Option<Value>; 3]> {
+        let orders = [order(q), order(k), order(v)];
+        let (q, k, v) = (
+            self.dense_rows(q)?,
+            self.dense_rows(k)?,
+            self.dense_rows(v)?,
+        );
+        let (out, dout) = (self.dense_rows(out)?, self.dense_rows(dout)?);
+        let lengths = lengths.map(|l| self.contiguous(l)).transpose()?;
+        let shapes = [
+            [p.batch, p.heads, p.tq, p.d],
+            [p.batch, p.kv_heads, p.tk, p.d],
+            [p.batch, p.kv_heads, p.tk, p.dv],
+        ];
+        let mut dq = maybe(needs[0], q.dtype(), &shapes[0])?;
+        let mut dk = maybe(needs[1], q.dtype(), &shapes[1])?;
+        let mut dv = maybe(needs[2], q.dtype(), &shapes[2])?;
+        kernel!("attention", q.dtype(), T => k::attention::attention_backward::<T>(
+            p, heads(&q), heads(&k), heads(&v), score_mask(p, mask), lengths.as_ref().map(dense),
+            heads(&out), dense(lse), heads(&dout), orders, part(&mut dq), part(&mut dk), part(&mut dv)));
+        let mut grads = [None, None, None];
+        for (i, g) in [dq, dk, dv].into_iter().enumerate() {
+            grads[i] = g.map(|g| ordered(g, orders[i], shapes[i])).transpose()?;
+        }
+        Ok(grads)
     }
 
     fn cross_entropy(&self, x: &Value, t: &Value) -> Result<(Value, Value)> {
