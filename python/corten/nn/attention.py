@@ -22,7 +22,8 @@ class MultiheadAttention(Module):
 
     Parameters, under PyTorch's names: `in_proj_weight` (3 E, E) and `in_proj_bias` (3 E,), the projections of queries,
     keys and values on top of each other; `out_proj.weight` (E, E) and `out_proj.bias` (E,). If keys or values have a
-    size of their own, `q_proj_weight` (E, E), `k_proj_weight` (E, kdim) and `v_proj_weight` (E, vdim) replace the first.
+    size of their own, `q_proj_weight` (E, E), `k_proj_weight` (E, kdim) and `v_proj_weight` (E, vdim) take the place of
+    the first.
 
     Args:
         embed_dim: E, divided among the heads.
