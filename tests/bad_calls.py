@@ -186,6 +186,10 @@ def from_golden() -> list[Call]:
     """Modules (constructor, then forward) and functions, as the golden values call them."""
 
     def convert(value: Any) -> Any:
+        if isinstance(value, cases.Built):
+            return getattr(nn, value.name)(*value.args, **value.kwargs)
+        if isinstance(value, cases.Bools):
+            return _core.tensor(value.array())
         return _core.tensor(value.values) if isinstance(value, cases.Values) else value
 
     def inputs(case: cases.Case) -> list[Any]:
@@ -207,11 +211,17 @@ def from_golden() -> list[Call]:
         cls = getattr(nn, case.name)
         found.append(Call(f"nn.{case.name}", cls, lambda args=args, kwargs=kwargs: (list(args), dict(kwargs))))
 
-        def forward(*xs: Any, cls=cls, args=args, kwargs=kwargs, training=case.training) -> Any:
+        def forward(*xs: Any, cls=cls, args=args, kwargs=kwargs, training=case.training, **how: Any) -> Any:
             module = cls(*args, **kwargs)
-            return (module if training is None else module.train(training))(*xs)
+            return (module if training is None else module.train(training))(*xs, **how)
 
-        found.append(Call(f"nn.{case.name}.forward", forward, lambda case=case: (inputs(case), {})))
+        found.append(
+            Call(
+                f"nn.{case.name}.forward",
+                forward,
+                lambda case=case: (inputs(case), {k: convert(v) for k, v in case.how.items()}),
+            )
+        )
     return found
 
 
@@ -269,6 +279,14 @@ def functional() -> list[Call]:
         "kl_div": lambda: ([x(), x()], {"reduction": "mean", "log_target": False}),
         "layer_norm": lambda: ([x(), (4,), ones(4), ones(4), 1e-5], {}),
         "linear": lambda: ([x(), ones(3, 4), ones(3)], {}),
+        "scaled_dot_product_attention": lambda: (
+            [ones(2, 4, 3, 2), ones(2, 2, 5, 2), ones(2, 2, 5, 2), ones(3, 5), 0.1, False, 0.5, True],
+            {"lengths": _core.tensor([5, 2]), "window": (2, 3), "offset": 1},
+        ),
+        "attention_weights": lambda: (
+            [ones(2, 4, 3, 2), ones(2, 2, 5, 2), ones(3, 5), 0.1, False, 0.5, True],
+            {"lengths": _core.tensor([5, 2]), "window": 2, "offset": 1},
+        ),
         "local_response_norm": lambda: ([image(), 3, 1e-4, 0.75, 1.0], {}),
         "max_pool1d": lambda: ([series(), 3, 2, 1], {"dilation": 1, "ceil_mode": False}),
         "max_pool2d": lambda: ([image(), 3, 2, 1], {"dilation": 1, "ceil_mode": False}),
@@ -403,7 +421,38 @@ def more() -> list[Call]:
         of("SequentialSampler", ct.data.SequentialSampler, x),
         of("default_collate", ct.data.default_collate, lambda: [x(), x()]),
         of("LeNet5", ct.models.LeNet5),
+        of("GPT", ct.models.GPT, 7, 5, 4, 1, 2, 0.1, 1e-5),
+        of("KVCache", ct.models.KVCache, 1, 2, 2, 3, 2),
+        of("Transformer", ct.models.Transformer, 7, 7, 4, 2, 1, 5, 0.1, False, "relu", True),
+        of("Seq2Seq", ct.models.Seq2Seq, 7, 5, 3, 2, 0.1),
+        of("pad_sequences", ct.text.pad_sequences, [[1, 2], [3]], 0, 3, left=True),
+        of("padding_mask", ct.text.padding_mask, lambda: _core.tensor([1, 2]), 3),
+        of("causal_mask", ct.text.causal_mask, 2, 3, 1),
     ]
+    batch = lambda size=4: ones(2, 3, size)  # noqa: E731
+    looks = {"mask": lambda: ones(3, 3, dtype="bool"), "lengths": lambda: _core.tensor([3, 1])}
+    for make, args in (
+        (nn.DotProductAttention, (True,)),
+        (nn.BilinearAttention, (4, 4)),
+        (nn.AdditiveAttention, (4, 4, 5)),
+        (nn.NadarayaWatson, (0.5, True)),
+    ):
+        name = f"nn.{make.__name__}"
+        calls.append(of(name, make, *args))
+        calls.append(of(f"{name}.forward", make(*args).forward, batch, batch, batch, **looks))
+    for make, args in (
+        (nn.SinusoidalPositions, (4, 100.0)),
+        (nn.LearnedPositions, (9, 4)),
+        (nn.RotaryPositions, (4, 100.0)),
+        (nn.FeedForward, (4, 5, "swiglu", 0.1, True)),
+    ):
+        name = f"nn.{make.__name__}"
+        calls.append(of(name, make, *args))
+        calls.append(of(f"{name}.forward", make(*args).forward, batch))
+    for make, args in ((nn.AlibiBias, (2,)), (nn.RelativeBias, (2, 4, 8, True))):
+        name = f"nn.{make.__name__}"
+        calls.append(of(name, make, *args))
+        calls.append(of(f"{name}.forward", make(*args).forward, 2, 3, 1))
     for name, args in {
         "constant_": (1.0,),
         "normal_": (0.0, 1.0),

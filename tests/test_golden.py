@@ -124,12 +124,22 @@ def test_optimizer(path: cases.Path) -> None:
 
 #: Modules that compute nothing of their own, or that PyTorch does not have.
 NO_GOLDEN = {
+    "AdditiveAttention": "PyTorch has none",
+    "AlibiBias": "PyTorch has none",
+    "BilinearAttention": "PyTorch has none",
+    "DotProductAttention": "PyTorch has none",
+    "FeedForward": "PyTorch has none",
     "GlobalAvgPool1d": "PyTorch has none",
     "GlobalAvgPool2d": "PyTorch has none",
     "GlobalMaxPool1d": "PyTorch has none",
     "GlobalMaxPool2d": "PyTorch has none",
+    "LearnedPositions": "PyTorch has none",
     "Module": "the base class",
+    "NadarayaWatson": "PyTorch has none",
+    "RelativeBias": "PyTorch has none",
+    "RotaryPositions": "PyTorch has none",
     "Sequential": "a container",
+    "SinusoidalPositions": "PyTorch has none",
     "ModuleList": "a container",
     "ModuleDict": "a container",
 }

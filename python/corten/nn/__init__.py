@@ -25,6 +25,7 @@ from .activation_family import (
     Threshold,
 )
 from .attention import MultiheadAttention
+from .attention_family import AdditiveAttention, BilinearAttention, DotProductAttention, NadarayaWatson
 from .cells import (
     GRUCell,
     LayerNormLSTMCell,
@@ -39,6 +40,7 @@ from .containers import Identity, ModuleDict, ModuleList, Sequential
 from .conv import Conv2d
 from .conv_transpose import ConvTranspose1d, ConvTranspose2d
 from .dropout import Dropout, Dropout1d, Dropout2d
+from .feed_forward import FeedForward
 from .flatten import Flatten, Unflatten
 from .linear import Linear
 from .loss import (
@@ -66,6 +68,7 @@ from .more_pooling import (
 from .norm import BatchNorm1d, BatchNorm2d
 from .parameter import Parameter
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .positions import AlibiBias, LearnedPositions, RelativeBias, RotaryPositions, SinusoidalPositions
 from .rearrange import (
     CircularPad1d,
     CircularPad2d,
@@ -101,12 +104,15 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "AdditiveAttention",
+    "AlibiBias",
     "AvgPool1d",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BilinearAttention",
     "CELU",
     "CircularPad1d",
     "CircularPad2d",
@@ -118,11 +124,13 @@ __all__ = [
     "ConvTranspose2d",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "DotProductAttention",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "ELU",
     "Embedding",
+    "FeedForward",
     "Flatten",
     "Fold",
     "GELU",
@@ -151,6 +159,7 @@ __all__ = [
     "LayerNorm",
     "LayerNormLSTMCell",
     "LeakyReLU",
+    "LearnedPositions",
     "Linear",
     "LoadResult",
     "LocalResponseNorm",
@@ -165,6 +174,7 @@ __all__ = [
     "ModuleList",
     "MultiheadAttention",
     "NLLLoss",
+    "NadarayaWatson",
     "PReLU",
     "PairwiseDistance",
     "Parameter",
@@ -178,13 +188,16 @@ __all__ = [
     "ReLU6",
     "ReflectionPad1d",
     "ReflectionPad2d",
+    "RelativeBias",
     "ReplicationPad1d",
     "ReplicationPad2d",
+    "RotaryPositions",
     "SELU",
     "Scan",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SinusoidalPositions",
     "SmoothL1Loss",
     "Softmax",
     "Softmin",

@@ -95,7 +95,8 @@ class _Layer(Module):
     def _around(self, x: Tensor, norm: LayerNorm, dropout: Dropout, part: Callable[[Tensor], Tensor]) -> Tensor:
         """The residual connection around a part: `x + part(norm(x))`, or `norm(x + part(x))`."""
         if self.norm_first:
-            return x + dropout(part(norm(x)))
+            z: Tensor = x + dropout(part(norm(x)))
+            return z
         y: Tensor = norm(x + dropout(part(x)))
         return y
 
@@ -154,7 +155,7 @@ class TransformerEncoderLayer(_Layer):
         """src (N, L, E) -> the same shape; masks as in `MultiheadAttention`: True is hidden."""
 
         def attend(x: Tensor) -> Tensor:
-            y, _ = self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)
+            y: Tensor = self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
             return y
 
         x = self._around(src, self.norm1, self.dropout1, attend)
@@ -206,13 +207,13 @@ class TransformerDecoderLayer(_Layer):
         """tgt (N, L, E), memory (N, S, E) -> (N, L, E); masks as in `MultiheadAttention`: True is hidden."""
 
         def attend(x: Tensor) -> Tensor:
-            y, _ = self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal)
+            y: Tensor = self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask, is_causal=tgt_is_causal)[0]
             return y
 
         def look(x: Tensor) -> Tensor:
-            y, _ = self.multihead_attn(
+            y: Tensor = self.multihead_attn(
                 x, memory, memory, memory_key_padding_mask, False, memory_mask, is_causal=memory_is_causal
-            )
+            )[0]
             return y
 
         x = self._around(tgt, self.norm1, self.dropout1, attend)
