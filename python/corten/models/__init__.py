@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from .cache import KVCache
+from .gpt import GPT
 from .lenet import LeNet5
+from .seq2seq import Seq2Seq
+from .transformer import Transformer
 
-__all__ = ["LeNet5"]
+__all__ = ["GPT", "KVCache", "LeNet5", "Seq2Seq", "Transformer"]
