@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from .batches import causal_mask, pad_sequences, padding_mask
 from .sampling import Sampler, perplexity, sample
 from .tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, load_tokenizer
 
-__all__ = ["ByteTokenizer", "CharTokenizer", "Sampler", "Tokenizer", "load_tokenizer", "perplexity", "sample"]
+__all__ = [
+    "ByteTokenizer",
+    "CharTokenizer",
+    "Sampler",
+    "Tokenizer",
+    "causal_mask",
+    "load_tokenizer",
+    "pad_sequences",
+    "padding_mask",
+    "perplexity",
+    "sample",
+]
