@@ -8,13 +8,17 @@ from typing import Any
 
 from .. import nn
 from ..checks import at_least, is_tensor, whole
-from ..functions import Tensor, concat, no_grad, where, zeros
+from ..functions import Tensor, argmax, concat, no_grad, where, zeros
 from ..nn import functional as F
 from ..nn import init
 from ..text import sample
 from .cache import KVCache
 
 __all__ = ["GPT"]
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    return argmax(logits, -1)
 
 
 class _Conv1D(nn.Module):
@@ -166,6 +170,30 @@ class GPT(nn.Module):
             x = x[:, -1:]
         return F.linear(self.ln_f(x), self.wte.weight)
 
+    def _stepper(self, cache: KVCache) -> Callable[[Tensor], Tensor]:
+        """`forward(token, cache)[:, 0]` in evaluation for single tokens (N, 1), with as few calls as possible."""
+        n, h, _, d = cache.shape
+        e, wte, wpe, norm = self.n_embd, self.wte.weight, self.wpe.weight, self.ln_f
+        blocks = []
+        for block in self.h:
+            b: Any = block
+            maps = [(m.weight.T, m.bias) for m in (b.attn.c_attn, b.attn.c_proj, b.mlp.c_fc, b.mlp.c_proj)]
+            blocks.append((b.ln_1.weight, b.ln_1.bias, b.ln_2.weight, b.ln_2.bias, b.ln_1.eps, *maps))
+        linear, layer_norm, attend = F.linear, F.layer_norm, F.scaled_dot_product_attention
+
+        def step(token: Tensor) -> Tensor:
+            at = cache.used
+            x = F.embedding(token, wte) + wpe[at : at + 1]  # (N, 1, E)
+            for i, (w1, b1, w2, b2, eps, attn, proj, fc, out) in enumerate(blocks):
+                z = linear(layer_norm(x, (e,), w1, b1, eps), *attn).reshape(n, 3 * h, 1, d)
+                k, v = cache.append(i, z[:, h : 2 * h], z[:, 2 * h :])
+                x = x + linear(attend(z[:, :h], k, v).reshape(n, 1, e), *proj)
+                x = x + linear(F.gelu(linear(layer_norm(x, (e,), w2, b2, eps), *fc), "tanh"), *out)
+            cache.advance(1)
+            return linear(layer_norm(x, (e,), norm.weight, norm.bias, norm.eps), wte).reshape(n, self.vocab_size)
+
+        return step
+
     def cache(self, batch: int, length: int | None = None) -> KVCache:
         """An empty cache for `batch` sequences of up to `length` tokens (`n_positions` by default)."""
         w = self.wte.weight
@@ -231,6 +259,9 @@ class GPT(nn.Module):
         found = [tokens]
         new = tokens[:, -self.n_positions :]
         ended: Tensor | None = None
+        step = None if cache is None else self._stepper(cache)
+        if sampler is None and temperature == 0:
+            sampler = _likeliest
         for _ in range(count):
             if cache is not None and cache.used + new.shape[1] > self.n_positions:
                 # The window moves on: every position changes, and with it every key.
@@ -238,7 +269,10 @@ class GPT(nn.Module):
                 new = concat(found, 1)[:, -self.n_positions :]
             elif cache is None:
                 new = concat(found, 1)[:, -self.n_positions :]
-            logits = self.forward(new, cache, last=True)[:, 0]
+            if step is not None and new.shape[1] == 1:
+                logits = step(new)
+            else:
+                logits = self.forward(new, cache, last=True)[:, 0]
             drawn = sampler(logits) if sampler is not None else sample(logits, temperature, top_k, top_p)
             if ended is not None:
                 drawn = where(ended, found[-1][:, -1], drawn)

@@ -279,6 +279,12 @@ macro_rules! heights {
         ]
     };
 }
+/// The one height of tiles that are as wide as registers allow.
+macro_rules! one_row {
+    ($shell:ident, $nv:literal, $table:literal) => {
+        [$shell::<T, 1, $nv, $table>; MAX_MR]
+    };
+}
 macro_rules! family {
     ($isa:expr, $shell:ident, $lanes:expr, $nv:literal, $max:tt) => {
         Kernels {
@@ -317,6 +323,29 @@ pub(crate) fn select<T: Real>(isa: Isa, n: usize) -> Kernels<T> {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => family!(isa, avx2, <T::Avx2 as Simd>::LANES, 2, 6),
         _ => family!(Isa::Scalar, scalar, <T::Scalar as Simd>::LANES, 2, 4),
+    }
+}
+
+/// Tiles of one row, for vectors times a matrix that is read where it lies: long runs of each of its rows, and enough chains
+/// side by side that no addition waits for the one before.
+pub(crate) fn one_row<T: Real>(isa: Isa) -> Kernels<T> {
+    macro_rules! kernels {
+        ($shell:ident, $lanes:expr) => {
+            Kernels {
+                isa,
+                nr: 8 * $lanes,
+                mr: 1,
+                strided: one_row!($shell, 8, false),
+                table: one_row!($shell, 8, true),
+            }
+        };
+    }
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => kernels!(avx512, <T::Avx512 as Simd>::LANES),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => kernels!(avx2, <T::Avx2 as Simd>::LANES),
+        _ => kernels!(scalar, <T::Scalar as Simd>::LANES),
     }
 }
 

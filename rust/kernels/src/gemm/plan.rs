@@ -1,6 +1,6 @@
 //! Blocking and partition of one product, and running several of them as one list of tasks.
 use super::buffer::Buffer;
-use super::kernel::{Kernels, MAX_MR, Tile, select, strips};
+use super::kernel::{Kernels, MAX_MR, Tile, one_row, select, strips};
 use super::pack::{pack_a, pack_b};
 use super::{Activation, Epilogue, Mat, act};
 use crate::alloc;
@@ -106,7 +106,14 @@ impl<'a, T: Real> Plan<'a, T> {
             );
             SharedMut(pre.as_mut_ptr())
         });
-        let kernels = select::<T>(simd::isa(), n);
+        let isa = simd::isa();
+        let wide = one_row::<T>(isa);
+        // A last panel that is not whole is copied, which must not be most of the work.
+        let kernels = if m == 1 && b.cs == 1 && (n % wide.nr == 0 || n >= 8 * wide.nr) {
+            wide
+        } else {
+            select::<T>(isa, n)
+        };
         let panels = n.div_ceil(kernels.nr);
         let strip_count = m.div_ceil(kernels.mr);
         let in_place = b.cs == 1 && m < PACK_ROWS;
