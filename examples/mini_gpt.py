@@ -1,6 +1,6 @@
 """Train a small GPT on *Alice's Adventures in Wonderland*, character by character, and let it write.
 
-    python examples/mini_gpt.py [--steps 1500]
+    python examples/mini_gpt.py [--steps 1000]
 
 Four layers of size 128 look at 128 characters. After some minutes on two cores the loss on pages it has not read is
 about 1.5 nats per character, and it writes words, lines and quotation marks.
@@ -15,7 +15,7 @@ import time
 import corten as ct
 from corten import nn, optim
 
-CONTEXT, BATCH = 128, 32
+CONTEXT, BATCH = 128, 16
 
 
 def batch(text: ct.Tensor) -> tuple[ct.Tensor, ct.Tensor]:
@@ -33,7 +33,7 @@ def loss_of(net: ct.models.GPT, x: ct.Tensor, y: ct.Tensor) -> ct.Tensor:
 def main() -> None:
     """Train, report and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
