@@ -109,7 +109,7 @@ impl<'a, T: Real> Plan<'a, T> {
         let isa = simd::isa();
         let wide = one_row::<T>(isa);
         // A last panel that is not whole is copied, which must not be most of the work.
-        let kernels = if m == 1 && b.cs == 1 && (n % wide.nr == 0 || n >= 8 * wide.nr) {
+        let kernels = if m == 1 && b.cs == 1 && (n.is_multiple_of(wide.nr) || n >= 8 * wide.nr) {
             wide
         } else {
             select::<T>(isa, n)
