@@ -60,7 +60,19 @@ static TRIMS: AtomicU64 = AtomicU64::new(0);
 /// A free block: the list runs through the blocks themselves, so that the cache needs no memory.
 struct Node {
     next: *mut Node,
+    /// The thread that freed it ([`me`]), whose cache may still hold it.
+    owner: usize,
 }
+
+/// A number of this thread: an address that no other living thread has.
+fn me() -> usize {
+    LOCAL
+        .try_with(|l| core::ptr::from_ref(l).addr())
+        .unwrap_or(0)
+}
+
+/// How many blocks [`List::pop_own`] looks at.
+const LOOK: usize = 8;
 
 #[derive(Clone, Copy)]
 struct List {
@@ -77,10 +89,11 @@ const EMPTY: List = List {
 };
 
 impl List {
-    fn push(&mut self, p: NonNull<u8>) {
+    fn push(&mut self, p: NonNull<u8>, owner: usize) {
         let node = p.cast::<Node>();
+        let next = self.head;
         // SAFETY: a free block of at least 64 aligned bytes that nobody else uses.
-        unsafe { node.write(Node { next: self.head }) };
+        unsafe { node.write(Node { next, owner }) };
         self.head = node.as_ptr();
         self.len += 1;
     }
@@ -90,6 +103,32 @@ impl List {
         self.head = unsafe { node.as_ref().next };
         self.len -= 1;
         Some(node.cast())
+    }
+    /// The block that thread `owner` freed last, if it is among the first few; otherwise the first. Threads that use
+    /// workspaces of one size by turns would otherwise exchange them, and fetch each other's lines from core to core.
+    fn pop_own(&mut self, owner: usize) -> Option<NonNull<u8>> {
+        let mut before: *mut Node = null_mut();
+        let mut at = self.head;
+        for _ in 0..LOOK {
+            let node = NonNull::new(at)?;
+            // SAFETY: a block of this list, whose node push wrote; so is the one before it.
+            unsafe {
+                let Node { next, owner: last } = node.read();
+                if last == owner {
+                    match NonNull::new(before) {
+                        Some(mut before) => before.as_mut().next = next,
+                        None => self.head = next,
+                    }
+                    self.len -= 1;
+                    return Some(node.cast());
+                }
+                (before, at) = (at, next);
+            }
+            if at.is_null() {
+                break;
+            }
+        }
+        self.pop()
     }
 }
 
@@ -185,18 +224,19 @@ impl Local {
         if list.len * class_size(class) >= LOCAL_BYTES {
             return false;
         }
-        list.push(p);
+        list.push(p, 0);
         self.lists[class].set(list);
         true
     }
     /// Gives everything to the global lists.
     fn flush(&self) {
         self.trims.set(TRIMS.load(Relaxed));
+        let owner = core::ptr::from_ref(self).addr();
         GLOBAL.with(|g| {
             for class in 0..LOCAL_CLASSES {
                 let mut list = self.lists[class].replace(EMPTY);
                 while let Some(p) = list.pop() {
-                    g.lists[class].push(p);
+                    g.lists[class].push(p, owner);
                 }
             }
         });
@@ -232,10 +272,11 @@ pub fn alloc(bytes: usize) -> Option<NonNull<u8>> {
         if EXACT {
             return None;
         }
+        let owner = me();
         GLOBAL.with(|g| {
             g.clock += 1;
             g.lists[class].used = g.clock;
-            g.lists[class].pop()
+            g.lists[class].pop_own(owner)
         })
     });
     let p = match cached {
@@ -316,7 +357,8 @@ pub unsafe fn free(p: NonNull<u8>, bytes: usize) {
     let cached = CACHED.fetch_add(size, Relaxed) + size;
     let kept = class < LOCAL_CLASSES && LOCAL.try_with(|l| l.push(class, p)).unwrap_or(false);
     if !kept {
-        GLOBAL.with(|g| g.lists[class].push(p));
+        let owner = me();
+        GLOBAL.with(|g| g.lists[class].push(p, owner));
     }
     if cached > limit() {
         evict(limit());
@@ -404,7 +446,7 @@ fn evict(keep: usize) {
                 give_back(p, size);
                 CACHED.fetch_sub(size, Relaxed);
             } else {
-                GLOBAL.with(|g| g.lists[class].push(p));
+                GLOBAL.with(|g| g.lists[class].push(p, 0));
             }
         }
     }

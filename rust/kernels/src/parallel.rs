@@ -170,6 +170,9 @@ fn register_fork_handler() {
 #[repr(align(128))]
 struct Line<T>(T);
 
+/// More than this are not shared (the cursor has 32 bits for each end).
+const MOST_TILES: usize = 1 << 31;
+
 const OPEN: u64 = 1 << 63;
 const COUNT: u64 = 0xffff_ffff;
 
@@ -197,7 +200,8 @@ struct Shared {
     gate: Line<AtomicU64>,
     /// epoch and team size; published when enrolment is closed before the start.
     go: Line<AtomicU64>,
-    cursor: Line<AtomicUsize>,
+    /// Tiles taken: low half from the front, high half from the back.
+    cursor: Line<AtomicU64>,
     arrived: Line<AtomicU32>,
     generation: Line<AtomicU32>,
     abort: Line<AtomicBool>,
@@ -232,6 +236,21 @@ impl Shared {
         }
     }
 
+    /// The next tile of a thread. The caller takes them from the front, workers from the back: so in one region after
+    /// another a thread meets much the same part of the data, which its caches still hold.
+    fn claim(&self, thread: usize, tiles: usize) -> Option<usize> {
+        let one = if thread == 0 { 1 } else { 1 << 32 };
+        let taken = self.cursor.0.fetch_add(one, Relaxed);
+        let (front, back) = ((taken & COUNT) as usize, (taken >> 32) as usize);
+        if front + back >= tiles {
+            None
+        } else if thread == 0 {
+            Some(front)
+        } else {
+            Some(tiles - 1 - back)
+        }
+    }
+
     /// Runs this thread's share and keeps its panic.
     fn work(&self, body: Body, thread: usize, size: usize) {
         let result = catch_unwind(AssertUnwindSafe(|| match body {
@@ -247,15 +266,11 @@ impl Shared {
                     mark(thread);
                     f(thread);
                 }
-                loop {
-                    let t = self.cursor.0.fetch_add(1, Relaxed);
-                    if t >= tiles {
-                        break;
-                    }
+                while let Some(t) = self.claim(thread, tiles) {
                     mark(thread);
                     f(t);
                     if tick(micros) {
-                        self.cursor.0.store(tiles, Relaxed);
+                        self.cursor.0.store(tiles as u64, Relaxed);
                     }
                 }
             }
@@ -272,7 +287,7 @@ impl Shared {
         }));
         if let Err(payload) = result {
             // Nobody claims another tile.
-            self.cursor.0.store(usize::MAX / 2, Relaxed);
+            self.cursor.0.store(MOST_TILES as u64, Relaxed);
             let mut slot = self.panic.lock().unwrap_or_else(|e| e.into_inner());
             // The first real panic is reported; `Aborted` is only its echo.
             if !payload.is::<Aborted>() && slot.is_none() {
@@ -383,7 +398,7 @@ impl Pool {
         let shared = Shared {
             gate: Line(AtomicU64::new(0)),
             go: Line(AtomicU64::new(u64::MAX)),
-            cursor: Line(AtomicUsize::new(0)),
+            cursor: Line(AtomicU64::new(0)),
             arrived: Line(AtomicU32::new(0)),
             generation: Line(AtomicU32::new(0)),
             abort: Line(AtomicBool::new(false)),
@@ -433,7 +448,7 @@ impl Pool {
         // SAFETY: the gate is closed and nobody is inside; we hold BUSY.
         unsafe { *shared.body.get() = Some(body) };
         let start = if first { self.threads } else { 0 };
-        shared.cursor.0.store(start, Relaxed);
+        shared.cursor.0.store(start as u64, Relaxed);
         shared.arrived.0.store(0, Relaxed);
         shared.abort.0.store(false, Relaxed);
         new_region();
@@ -531,7 +546,7 @@ impl Drop for Lease {
 /// Shares the body if that pays; `false`: the caller has to run it alone.
 fn shared(cost: Cost, tiles: usize, make: impl FnOnce(bool) -> Body) -> bool {
     let threads = num_threads();
-    if threads == 1 || tiles <= 1 || IN_REGION.get() {
+    if threads == 1 || tiles <= 1 || tiles >= MOST_TILES || IN_REGION.get() {
         return false;
     }
     settings();
@@ -696,7 +711,7 @@ pub fn region(cost: Cost, f: &(dyn Fn(&Team<'_>) + Sync)) {
         })
     };
     let _uninterrupted = Uninterrupted::enter();
-    if shared(cost, usize::MAX, make) {
+    if shared(cost, MOST_TILES - 1, make) {
         return;
     }
     let _env = FloatEnv::enter();

@@ -346,16 +346,11 @@ impl<T: Real> Product<T> {
                 a_ks: self.a_ks,
                 b: self.b.wrapping_add(panel * self.step),
                 b_ks: self.b_ks,
-                taps: core::ptr::null(),
                 c: self.c.wrapping_add(at),
                 ldc: self.ldc,
-                c_rows: core::ptr::null(),
                 cols: nr.min(self.cols - at),
                 load_c: self.add,
-                bias: core::ptr::null(),
-                row_bias: core::ptr::null(),
-                relu: false,
-                pre: core::ptr::null_mut(),
+                ..Tile::none()
             };
             // SAFETY: the caller's promise.
             unsafe { kernels.run(self.rows, &tile) };

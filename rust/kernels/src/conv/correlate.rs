@@ -1,18 +1,18 @@
 //! The forward pass: per image and group a product `weights (o, taps) x B (taps, pixels)` whose right operand is read at
-//! `copy + offset[tap]` (see `expand`).
+//! `copy + offset[pixel] + offset[tap]` (see `expand`), a vector of pixels at a time.
 use super::expand::{Axis, Layout, SLACK, Strip, cut, fill};
+use crate::alloc::vec;
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
-use crate::gemm::kernel::{Kernels, Tile, select, strips};
+use crate::gemm::kernel::{Kernels, Segment, Tile, select, strips};
 use crate::gemm::{Activation, apply_activation};
 use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
 use crate::simd;
 
 /// Bytes that a thread's copy may take: it has to stay in a second-level cache beside the weights.
 const COPY_BYTES: usize = 256 << 10;
-/// Taps that run as one block, and the block length otherwise; as in `gemm`.
-const ONE_BLOCK: usize = 384;
-const BLOCK: usize = 256;
+/// Taps that run as one block, at most.
+const BLOCK: usize = 384;
 
 /// One batch of correlations.
 pub(crate) struct Correlate<'a, T> {
@@ -34,13 +34,9 @@ pub(crate) struct Correlate<'a, T> {
     pub out: SharedMut<T>,
 }
 
-/// Channels of a block, so that a block has about BLOCK taps; by the shape alone, since it shows in the bits.
+/// Channels of a block, so that a block has at most about BLOCK taps; by the shape alone, since it shows in the bits.
 fn block_channels(c: usize, taps: usize) -> usize {
-    if c * taps <= ONE_BLOCK {
-        c
-    } else {
-        c.div_ceil((c * taps).div_ceil(BLOCK))
-    }
+    c.div_ceil((c * taps).div_ceil(BLOCK).max(1)).max(1)
 }
 
 /// Rows and width of a strip whose copy fits the cache. Not visible in the bits.
@@ -50,12 +46,16 @@ pub(crate) fn strip_size(
     channels: usize,
     limit: usize,
     at_least: usize,
+    shared: bool,
 ) -> (usize, usize) {
-    let per_row = (channels * cols.taps.len()).max(1);
-    let fits = |r: usize| Layout::new(rows, cols, r, cols.out, channels.max(1)).len() <= limit;
+    let layout = |rows_here: usize, width: usize| {
+        let layout = Layout::new(rows, cols, rows_here, width, channels.max(1));
+        if shared { layout.shared(cols) } else { layout }
+    };
+    let fits = |r: usize| layout(r, cols.out).len() <= limit;
     // Enough pieces for all threads, and none so thin that the rows which neighbours share dominate.
     let cap = rows.out.div_ceil(at_least).max(1);
-    if cols.out <= 1024 || fits(1) {
+    if cols.out <= 256 || fits(1) {
         let (mut low, mut high) = (1, cap);
         while low < high {
             let mid = (low + high).div_ceil(2);
@@ -65,53 +65,94 @@ pub(crate) fn strip_size(
         (r, cols.out)
     } else {
         // Very long rows: one at a time, in pieces.
-        let width = limit / (per_row * rows.taps.len().max(1));
+        let width = 64 * limit / layout(1, 64).len().max(1);
         (1, width.clamp(256, cols.out) / 64 * 64)
     }
 }
+
+/// Pixels that a strip of several small images has, about.
+const PIXELS: usize = 384;
+/// Bytes of the results of such a strip that a task keeps before it sorts them into images.
+const MIXED_BYTES: usize = 128 << 10;
 
 impl<T: Real> Correlate<'_, T> {
     /// Computes all outputs.
     pub fn run(&self) {
         let (oh, ow) = (self.rows.out, self.cols.out);
-        let planes = self.n * self.groups;
         if self.n == 0 || self.groups * self.o == 0 || oh == 0 || ow == 0 {
             return;
         }
         let taps = self.rows.taps.len() * self.cols.taps.len();
-        let flops = 2.0 * (planes * self.o * oh * ow) as f64 * (self.c * taps) as f64;
-        let elements = self.src.len() + planes * self.o * oh * ow;
+        let outputs = self.n * self.groups * self.o * oh * ow;
+        let flops = 2.0 * outputs as f64 * (self.c * taps) as f64;
         let cost = Cost {
             flops,
-            bytes: (elements * size_of::<T>()) as f64,
+            bytes: ((self.src.len() + outputs) * size_of::<T>()) as f64,
         };
         let threads = if flops < 10e3 { 1 } else { num_threads() };
         let block = block_channels(self.c, taps);
         let limit = COPY_BYTES / size_of::<T>();
-        let pieces = (2 * threads).div_ceil(planes);
-        let (rows, width) = strip_size(&self.rows, &self.cols, block, limit, pieces);
-        let layout = Layout::new(&self.rows, &self.cols, rows, width, block);
+        let pieces = (2 * threads).div_ceil(self.n * self.groups);
+        let lanes = select::<T>(simd::isa(), oh * ow).lanes;
+        // Taps share their copies, and tiles are put together from vectors of single rows, unless that would leave too many
+        // lanes empty.
+        let shared = self.cols.taps.len() > 1 && 10 * ow.next_multiple_of(lanes) <= 11 * ow;
+        let axes = [&self.rows, &self.cols];
+        let (rows, width) = strip_size(axes[0], axes[1], block, limit, pieces, shared);
+        let mut layout = Layout::new(axes[0], axes[1], rows, width, block);
         let list = cut(oh, ow, rows, width);
+        let images = if list.len() == 1 && !shared {
+            self.images(oh * ow, limit / layout.len().max(1))
+        } else {
+            1
+        };
+        layout = if shared {
+            layout.shared(&self.cols)
+        } else {
+            layout.of_images(images)
+        };
+        let units = self.n.div_ceil(images) * self.groups;
         // Too few strips for all threads: the output channels are shared out too.
-        let chunks = threads
-            .div_ceil(planes * list.len())
-            .min(self.o.div_ceil(8));
+        let shares = threads.div_ceil(units * list.len());
+        let mixed = if images > 1 {
+            (self.o * images * oh * ow * size_of::<T>()).div_ceil(MIXED_BYTES)
+        } else {
+            1
+        };
+        // Few tasks: as many for each thread.
+        let mut chunks = shares.max(mixed);
+        if units * list.len() < threads {
+            chunks = chunks.next_multiple_of(threads);
+        }
+        let chunks = chunks.min(self.o.div_ceil(8));
         let task = Task {
             all: self,
             isa: simd::isa(),
             block,
+            images,
+            shared,
             tap_count: taps,
             taps: layout.taps(),
-            kernels: select::<T>(simd::isa(), rows * width),
+            kernels: select::<T>(simd::isa(), rows * width * images),
             layout,
         };
-        let per_plane = list.len() * chunks;
-        for_each(planes * per_plane, cost, &|i| {
-            let (plane, rest) = (i / per_plane, i % per_plane);
+        let per_unit = list.len() * chunks;
+        for_each(units * per_unit, cost, &|i| {
+            let (unit, rest) = (i / per_unit, i % per_unit);
             let (strip, chunk) = (list[rest / chunks], rest % chunks);
             let o0 = self.o * chunk / chunks;
-            task.run(plane, strip, o0, self.o * (chunk + 1) / chunks - o0);
+            task.run(unit, strip, o0, self.o * (chunk + 1) / chunks - o0);
         });
+    }
+
+    /// How many images of so many pixels share a strip, where `fit` have room: one, unless that would leave much of the
+    /// last tile empty.
+    fn images(&self, pixels: usize, fit: usize) -> usize {
+        let nr = select::<T>(simd::isa(), pixels).nr;
+        if 20 * pixels.next_multiple_of(nr) <= 21 * pixels {
+            return 1;
+        }
+        PIXELS.div_ceil(pixels).min(fit.max(1)).min(self.n)
     }
 }
 
@@ -120,30 +161,68 @@ struct Task<'a, T> {
     isa: simd::Isa,
     layout: Layout,
     block: usize,
+    images: usize,
+    shared: bool,
     tap_count: usize,
     taps: Vec<usize>,
     kernels: Kernels<T>,
 }
 
 impl<T: Real> Task<'_, T> {
-    /// Output channels `o0 .. o0 + o` of one strip of one (image, group).
-    fn run(&self, plane: usize, strip: Strip, o0: usize, o: usize) {
+    /// The vectors of a strip's outputs, whole tiles of them (the last may have empty ones).
+    fn segments(&self, strip: Strip) -> Vec<Segment> {
+        let (lanes, nv) = (self.kernels.lanes, self.kernels.nr / self.kernels.lanes);
+        // Unless the copies are shared, all rows are one run.
+        let (rows, cols) = if self.shared {
+            (strip.rows, strip.cols)
+        } else {
+            (1, strip.len() * self.images)
+        };
+        let mut segments = vec((rows * cols.div_ceil(lanes)).next_multiple_of(nv));
+        for row in 0..rows {
+            for j in (0..cols).step_by(lanes) {
+                segments.push(Segment {
+                    b: self.layout.row(row) + j,
+                    c: row * cols + j,
+                    cols: lanes.min(cols - j),
+                });
+            }
+        }
+        segments.resize(segments.len().next_multiple_of(nv), Segment::default());
+        segments
+    }
+
+    /// Output channels `o0 .. o0 + o` of one strip of one (image or several, group).
+    fn run(&self, unit: usize, strip: Strip, o0: usize, o: usize) {
         let all = self.all;
-        let group = plane % all.groups;
-        let len = strip.len();
+        let (first, group) = (unit / all.groups * self.images, unit % all.groups);
+        let images = self.images.min(all.n - first);
+        let plane = first * all.groups + group;
+        let len = strip.len() * self.images;
         let kernels = &self.kernels;
         let copy = Buffer::<T>::new(self.layout.len() + SLACK);
         let area = all.rows.out * all.cols.out;
-        // Strips are whole rows, or parts of one row, so their pixels lie one after the other.
-        let at = (plane * all.o + o0) * area + strip.i0 * all.cols.out + strip.j0;
-        let out = all.out.0.wrapping_add(at);
+        // Strips are whole rows, or parts of one row, so their pixels lie one after the other. Those of several images are
+        // mixed, and are sorted at the end.
+        let mixed_ld = len.next_multiple_of(kernels.nr);
+        let mixed = Buffer::<T>::new(if self.images > 1 { o * mixed_ld } else { 0 });
+        let (out, ldc) = if self.images > 1 {
+            (mixed.ptr(), mixed_ld)
+        } else {
+            let at = (plane * all.o + o0) * area + strip.i0 * all.cols.out + strip.j0;
+            (all.out.0.wrapping_add(at), area)
+        };
+        let segments = self.segments(strip);
+        let nv = kernels.nr / kernels.lanes;
         let source = all.rows.src * all.cols.src;
+        let image = all.groups * all.c * source;
         let k = all.c * self.tap_count;
         let mut c0 = 0;
         loop {
             let channels = self.block.min(all.c - c0);
-            let planes = &all.src[(plane * all.c + c0) * source..][..channels * source];
-            // SAFETY: the buffer holds `block` channels and the slack.
+            let from = (plane * all.c + c0) * source;
+            let planes = &all.src[from..][..(images - 1) * image + channels * source];
+            // SAFETY: the buffer holds `images` times `block` channels and the slack.
             unsafe {
                 let axes = [&all.rows, &all.cols];
                 fill(
@@ -152,6 +231,7 @@ impl<T: Real> Task<'_, T> {
                     axes,
                     strip,
                     channels,
+                    (images, image),
                     planes,
                     copy.ptr(),
                 );
@@ -163,7 +243,7 @@ impl<T: Real> Task<'_, T> {
                     return;
                 }
                 let row = group * all.o + o0 + i0;
-                for j0 in (0..len).step_by(kernels.nr) {
+                for segments in segments.chunks_exact(nv) {
                     let tile = Tile {
                         k: k_here,
                         a: all
@@ -172,28 +252,26 @@ impl<T: Real> Task<'_, T> {
                             .wrapping_add(row * k + c0 * self.tap_count),
                         a_rs: k as isize,
                         a_ks: 1,
-                        b: copy.ptr().wrapping_add(j0),
-                        b_ks: 0,
+                        b: copy.ptr(),
                         taps: self.taps.as_ptr(),
-                        c: out.wrapping_add(i0 * area + j0),
-                        ldc: area,
-                        c_rows: core::ptr::null(),
-                        cols: kernels.nr.min(len - j0),
+                        segments: segments.as_ptr(),
+                        c: out.wrapping_add(i0 * ldc),
+                        ldc,
                         load_c: c0 > 0,
-                        bias: core::ptr::null(),
                         row_bias: match all.bias {
                             Some(bias) if last => bias[row..].as_ptr(),
                             _ => core::ptr::null(),
                         },
                         relu: last && all.act == Activation::Relu,
-                        pre: core::ptr::null_mut(),
+                        ..Tile::none()
                     };
                     // SAFETY: the weights, the copy (with slack for a partial tile) and the output hold what the tile
                     // touches (lengths were checked by the caller); tasks write disjoint outputs.
                     unsafe {
-                        kernels.run_table(height, &tile);
-                        if last {
-                            apply_activation(self.isa, all.act, tile.c, height, tile.cols, area);
+                        kernels.run_table_b(height, &tile);
+                        for segment in segments.iter().filter(|s| last && s.cols > 0) {
+                            let c = tile.c.add(segment.c);
+                            apply_activation(self.isa, all.act, c, height, segment.cols, ldc);
                         }
                     }
                 }
@@ -201,6 +279,24 @@ impl<T: Real> Task<'_, T> {
             c0 += channels;
             if c0 >= all.c {
                 break;
+            }
+        }
+        if self.images > 1 {
+            // A strip of several images is all of their rows.
+            let width = all.cols.out;
+            for oi in 0..o {
+                for image in 0..images {
+                    let plane = (plane + image * all.groups) * all.o + o0 + oi;
+                    // SAFETY: this task's alone; the caller checked the length. The second is inside the buffer.
+                    unsafe {
+                        let to = all.out.slice(plane * area, area);
+                        let from = mixed.ptr().add(oi * mixed_ld + image * width);
+                        for (row, to) in to.chunks_exact_mut(width).enumerate() {
+                            let from = from.add(row * self.images * width);
+                            core::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), width);
+                        }
+                    }
+                }
             }
         }
     }

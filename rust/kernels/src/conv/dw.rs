@@ -134,7 +134,7 @@ impl<'a, T: Real> Plan<'a, T> {
             (COPY_ELEMENTS / (columns * pixels.min(PIXELS) * 2)).clamp(1, c.clamp(1, BLOCK));
         let blocks = c.max(1).div_ceil(block);
         let block = c.div_ceil(blocks);
-        let (rows, width) = strip_size(&axes[0], &axes[1], block, COPY_ELEMENTS, 1);
+        let (rows, width) = strip_size(&axes[0], &axes[1], block, COPY_ELEMENTS, 1, false);
         let layout = Layout::new(&axes[0], &axes[1], rows, width, block);
         let strips = cut(p.oh, p.ow, rows, width);
         let unit = layout.len();
@@ -208,6 +208,7 @@ impl<'a, T: Real> Plan<'a, T> {
                             [&self.axes[0], &self.axes[1]],
                             strip,
                             channels,
+                            (1, 0),
                             &self.x[plane * source..][..channels * source],
                             copy.ptr().add(i * image),
                         );

@@ -74,7 +74,7 @@ pub(super) fn run<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
     let block = (RUN_ELEMENTS / (p.kernel[1] * (p.oh * p.ow).min(PIXELS) * 2)).clamp(1, c);
     let blocks = c.div_ceil(block);
     let block = c.div_ceil(blocks);
-    let (rows, width) = strip_size(&axes[0], &axes[1], block, RUN_ELEMENTS, 1);
+    let (rows, width) = strip_size(&axes[0], &axes[1], block, RUN_ELEMENTS, 1, false);
     let layout = Layout::new(&axes[0], &axes[1], rows, width, block);
     let isa = simd::isa();
     let last = c - (blocks - 1) * block;
@@ -213,16 +213,11 @@ impl<T: Real> Plan<'_, T> {
                         a_ks: rows as isize,
                         b,
                         b_ks,
-                        taps: core::ptr::null(),
                         c: runs.wrapping_add(j0),
-                        ldc: 0,
                         c_rows: order.taps[i0..].as_ptr(),
                         cols,
                         load_c: true,
-                        bias: core::ptr::null(),
-                        row_bias: core::ptr::null(),
-                        relu: false,
-                        pre: core::ptr::null_mut(),
+                        ..Tile::none()
                     };
                     // SAFETY: packed weights, dy (or its copy) and the runs hold what the tile touches.
                     unsafe { self.kernels.run(rows, &tile) };

@@ -33,18 +33,25 @@ pub(crate) struct Layout {
     pub rows: usize,
     /// Output columns of a full strip: all of them, unless rows is 1.
     pub width: usize,
+    /// Elements from row to row: the columns of all images, and what several taps share.
+    pitch: usize,
     slots: usize,
     classes: Vec<Class>,
     /// First slot of each row tap.
     tap_slot: Vec<usize>,
-    /// Column taps.
-    columns: usize,
+    /// Copies of a row: where each begins in the source (its taps), and how many columns it has beyond the output's.
+    columns: Axis,
+    span: usize,
+    /// For each column tap, its copy and its place in that.
+    tap_column: Vec<(usize, usize)>,
     /// Channels that there is room for.
     channels: usize,
+    /// Images that lie side by side in every row, so that a run goes through all of them.
+    pub images: usize,
 }
 
 impl Layout {
-    /// A layout for strips of `rows` x `width` outputs and up to `channels` channels.
+    /// A layout for strips of `rows` x `width` outputs and up to `channels` channels, with a copy for each column tap.
     pub fn new(
         rows_axis: &Axis,
         cols_axis: &Axis,
@@ -56,11 +63,7 @@ impl Layout {
         let low = rows_axis.taps.iter().copied().min().unwrap_or(0);
         let (mut classes, mut slots) = (Vec::<Class>::new(), 0);
         let mut tap_slot = collect(rows_axis.taps.iter().map(|_| 0));
-        // Those that occur: a stride may be huge.
-        let mut remainders = collect(rows_axis.taps.iter().map(|t| (t - low) % step));
-        remainders.sort_unstable();
-        remainders.dedup();
-        for remainder in remainders {
+        for remainder in remainders(rows_axis) {
             let mine = |t: isize| (t - low) % step == remainder;
             let depth = |t: isize| ((t - low) / step) as usize;
             let taps = rows_axis.taps.iter().copied().enumerate();
@@ -80,44 +83,100 @@ impl Layout {
         Layout {
             rows,
             width,
+            pitch: width,
             slots,
             classes,
             tap_slot,
-            columns: cols_axis.taps.len(),
+            columns: cols_axis.clone(),
+            span: 0,
+            tap_column: collect((0..cols_axis.taps.len()).map(|q| (q, 0))),
             channels,
+            images: 1,
         }
     }
 
-    /// Elements of all runs: (column tap, channel, slot, column). Saturates: a huge dilation leaves that many slots
+    /// The same with that many images side by side in every row.
+    pub fn of_images(self, images: usize) -> Self {
+        Layout {
+            pitch: self.pitch * images,
+            images,
+            ..self
+        }
+    }
+
+    /// The same with one copy for all column taps (one for each remainder of the stride), whose rows are as much longer as
+    /// the taps reach: less to copy, and taps that lie side by side read the same lines of the cache. But a run is unbroken
+    /// only within a row.
+    pub fn shared(self, cols_axis: &Axis) -> Self {
+        let step = cols_axis.step as isize;
+        let low = cols_axis.taps.iter().copied().min().unwrap_or(0);
+        let remainders = remainders(cols_axis);
+        let tap_column = collect(cols_axis.taps.iter().map(|&t| {
+            let copy = remainders.partition_point(|&r| r < (t - low) % step);
+            (copy, ((t - low) / step) as usize)
+        }));
+        let span = tap_column.iter().map(|t| t.1).max().unwrap_or(0);
+        Layout {
+            pitch: self.width.saturating_add(span),
+            columns: Axis {
+                src: cols_axis.src,
+                out: cols_axis.out,
+                step: cols_axis.step,
+                taps: collect(remainders.iter().map(|r| low + r)),
+            },
+            span,
+            tap_column,
+            ..self
+        }
+    }
+
+    /// Elements of all runs: (copy, channel, slot, column). Saturates: a huge dilation leaves that many slots
     /// between two taps, and then there is no memory for them.
     pub fn len(&self) -> usize {
-        let sizes = [self.channels, self.slots, self.width];
-        let len = sizes.iter().fold(self.columns, |n, &s| n.saturating_mul(s));
+        let sizes = [self.channels, self.slots, self.pitch];
+        let copies = self.columns.taps.len();
+        let len = sizes.iter().fold(copies, |n, &s| n.saturating_mul(s));
         len.min(usize::MAX / 2) // room for what is added before and behind
     }
 
-    /// Where the rows of a (column tap, channel) begin.
-    fn start(&self, q: usize, c: usize) -> usize {
+    /// Where the rows of a (copy, channel) begin.
+    fn start(&self, copy: usize, c: usize) -> usize {
         // Wraps only where `len` saturates.
-        (q * self.channels + c).wrapping_mul(self.slots.wrapping_mul(self.width))
+        (copy * self.channels + c).wrapping_mul(self.slots.wrapping_mul(self.pitch))
     }
 
     /// Where the run of a tap begins.
     pub fn tap(&self, c: usize, p: usize, q: usize) -> usize {
-        let row = self.tap_slot[p].wrapping_mul(self.width);
-        self.start(q, c).wrapping_add(row)
+        let row = self.tap_slot[p].wrapping_mul(self.pitch);
+        let (copy, shift) = self.tap_column[q];
+        self.start(copy, c).wrapping_add(row).wrapping_add(shift)
     }
 
     /// The same for all taps in the order (channel, row, column) of a weight.
     pub fn taps(&self) -> Vec<usize> {
-        let mut taps = vec(self.channels * self.tap_slot.len() * self.columns);
+        let columns = self.tap_column.len();
+        let mut taps = vec(self.channels * self.tap_slot.len() * columns);
         for c in 0..self.channels {
             for p in 0..self.tap_slot.len() {
-                taps.extend((0..self.columns).map(|q| self.tap(c, p, q)));
+                taps.extend((0..columns).map(|q| self.tap(c, p, q)));
             }
         }
         taps
     }
+
+    /// Where in a run the first output of each of the strip's rows lies.
+    pub fn row(&self, row: usize) -> usize {
+        row * self.pitch
+    }
+}
+
+/// The remainders of the taps, counted from the lowest, by the stride: those that occur, in order (a stride may be huge).
+fn remainders(axis: &Axis) -> Vec<isize> {
+    let low = axis.taps.iter().copied().min().unwrap_or(0);
+    let mut remainders = collect(axis.taps.iter().map(|t| (t - low) % axis.step as isize));
+    remainders.sort_unstable();
+    remainders.dedup();
+    remainders
 }
 
 /// Elements behind a copy that may be written (whole vectors are stored) or read (whole tiles).
@@ -190,14 +249,15 @@ fn for_rows(
                 };
                 let (above, below) = (inside(0), inside(ra.src as isize));
                 let rows = Rows {
-                    run: layout.start(q, c) + class.slot * layout.width,
-                    pitch: layout.width,
+                    run: layout.start(q, c) + class.slot * layout.pitch,
+                    pitch: layout.pitch,
                     src: (first + above * row_step) * width + start,
                     src_pitch: ra.step * ca.src,
                     above: above as usize,
                     count: (below - above) as usize,
                     below: (count - below) as usize,
                     cols,
+                    images: layout.images,
                     low,
                     high,
                     step: ca.step,
@@ -213,29 +273,40 @@ struct Fill<'a, T> {
     axes: [&'a Axis; 2],
     strip: Strip,
     channels: usize,
+    images: (usize, usize),
     planes: &'a [T],
     out: *mut T,
 }
 
-/// Copies what `strip` reads of the planes (one per channel, dense) to `out`.
+/// Copies what `strip` reads of the planes (one per channel, dense) to `out`: those of `images.0` images, which are
+/// `images.1` elements apart.
 ///
 /// # Safety
-/// `out` has room for `layout.len() + SLACK` elements that nobody else uses, and `channels` is not above the layout's.
+/// `out` has room for `layout.len() + SLACK` elements that nobody else uses, and `channels` and the number of images are
+/// not above the layout's.
 pub(crate) unsafe fn fill<T: Real>(
     isa: Isa,
     layout: &Layout,
     axes: [&Axis; 2],
     strip: Strip,
     channels: usize,
+    images: (usize, usize),
     planes: &[T],
     out: *mut T,
 ) {
-    assert!(planes.len() >= channels * axes[0].src * axes[1].src);
+    let image = channels * axes[0].src * axes[1].src;
+    let axes = [axes[0], &layout.columns];
+    let strip = Strip {
+        cols: strip.cols + layout.span,
+        ..strip
+    };
+    assert!(images.0 > 0 && planes.len() >= (images.0 - 1) * images.1 + image);
     let body = Fill {
         layout,
         axes,
         strip,
         channels,
+        images,
         planes,
         out,
     };
@@ -254,9 +325,10 @@ impl<T: Real> Kernel<T> for Fill<'_, T> {
             self.channels,
             |c, rows| {
                 let src = self.planes.as_ptr().wrapping_add(c * plane);
-                // SAFETY: slots lie inside the channel, and a vector that runs over the end of its row only touches rows
-                // that are written later, or the slack. What is read is inside its row of the source.
-                unsafe { rows.fill::<S>(src, self.out) };
+                // SAFETY: slots lie inside the channel, and a vector that runs over the end of its row only touches what
+                // is written later (images and rows follow one another in memory as they do in time), or the slack.
+                // What is read is inside its row of the source.
+                unsafe { rows.fill::<S>(src, self.out, self.images) };
             },
         );
     }
@@ -342,7 +414,7 @@ impl<T: Real> Fold<'_, T> {
                 if row < 0 || row >= ra.src as isize {
                     continue;
                 }
-                let run = layout.start(0, c) + (class.slot + t) * layout.width;
+                let run = layout.start(0, c) + (class.slot + t) * layout.pitch;
                 let next = layout.start(1, 0);
                 // SAFETY: pixels left .. right are inside the row. A vector of a run may reach beyond its row by less
                 // than LANES on either side (FRONT and SLACK elements are there), and those lanes are put to 0.
@@ -391,6 +463,7 @@ struct Rows {
     count: usize,
     below: usize,
     cols: usize,
+    images: usize,
     /// Columns `low .. high` read the source.
     low: usize,
     high: usize,
@@ -399,65 +472,79 @@ struct Rows {
 
 impl Rows {
     /// # Safety
-    /// The rows in `runs` may be written, LANES elements past their end too; what `low .. high` names may be read.
+    /// The rows in `runs` may be written, LANES elements past their end too; what `low .. high` names may be read in each
+    /// of the `images` (their number and distance).
     #[inline(always)]
-    unsafe fn fill<S: Simd>(&self, plane: *const S::T, runs: *mut S::T) {
+    unsafe fn fill<S: Simd>(&self, plane: *const S::T, runs: *mut S::T, images: (usize, usize)) {
         // SAFETY: the caller's promise.
         unsafe {
             let (cols, low, high) = (self.cols, self.low, self.high);
             let mut dst = self.zeros::<S>(runs.wrapping_add(self.run), self.above);
             // Wrapping: without columns inside, this is formed but not read.
             let mut src = plane.wrapping_offset(self.src);
-            if self.step == 1 && cols <= S::LANES && low < high {
-                // Short rows, the case where the overhead would show: one vector, or two that overlap.
-                let n = high - low;
-                for _ in 0..self.count {
-                    if low > 0 {
-                        S::store(dst, S::zero());
-                    }
-                    S::store(dst.add(low), S::load_n(src.wrapping_add(low), n));
-                    dst = dst.wrapping_add(self.pitch);
-                    src = src.wrapping_add(self.src_pitch);
-                }
-            } else {
-                for _ in 0..self.count {
-                    for j in (0..low).step_by(S::LANES) {
-                        S::store(dst.add(j), S::zero());
-                    }
-                    let mut j = low;
-                    if self.step == 1 {
-                        while j + S::LANES <= high {
-                            S::store(dst.add(j), S::load(src.wrapping_add(j)));
-                            j += S::LANES;
+            // Short rows, the case where the overhead would show: one vector, or two that overlap.
+            let short = self.step == 1 && cols <= S::LANES && low < high;
+            for _ in 0..self.count {
+                for image in 0..images.0 {
+                    let dst = dst.wrapping_add(image * cols);
+                    let src = src.wrapping_add(image * images.1);
+                    if short {
+                        if low > 0 {
+                            S::store(dst, S::zero());
                         }
-                        if j < high {
-                            S::store(dst.add(j), S::load_n(src.wrapping_add(j), high - j));
-                            j += S::LANES;
-                        }
+                        let inside = S::load_n(src.wrapping_add(low), high - low);
+                        S::store(dst.add(low), inside);
                     } else {
-                        if self.step == 2 {
-                            // Every other column: two vectors in, their even lanes out.
-                            while j + S::LANES < high {
-                                let at = src.wrapping_add(2 * j);
-                                let (a, b) = (S::load(at), S::load(at.add(S::LANES)));
-                                S::store(dst.add(j), S::deinterleave(a, b).0);
-                                j += S::LANES;
-                            }
-                        }
-                        while j < high {
-                            *dst.add(j) = *src.wrapping_add(j * self.step);
-                            j += 1;
-                        }
+                        self.fill_row::<S>(src, dst);
                     }
-                    while j < cols {
-                        S::store(dst.add(j), S::zero());
-                        j += S::LANES;
-                    }
-                    dst = dst.wrapping_add(self.pitch);
-                    src = src.wrapping_add(self.src_pitch);
                 }
+                dst = dst.wrapping_add(self.pitch);
+                src = src.wrapping_add(self.src_pitch);
             }
             self.zeros::<S>(dst, self.below);
+        }
+    }
+
+    /// One row of one image.
+    /// # Safety
+    /// As [`Rows::fill`].
+    #[inline(always)]
+    unsafe fn fill_row<S: Simd>(&self, src: *const S::T, dst: *mut S::T) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (cols, low, high) = (self.cols, self.low, self.high);
+            for j in (0..low).step_by(S::LANES) {
+                S::store(dst.add(j), S::zero());
+            }
+            let mut j = low;
+            if self.step == 1 {
+                while j + S::LANES <= high {
+                    S::store(dst.add(j), S::load(src.wrapping_add(j)));
+                    j += S::LANES;
+                }
+                if j < high {
+                    S::store(dst.add(j), S::load_n(src.wrapping_add(j), high - j));
+                    j += S::LANES;
+                }
+            } else {
+                if self.step == 2 {
+                    // Every other column: two vectors in, their even lanes out.
+                    while j + S::LANES < high {
+                        let at = src.wrapping_add(2 * j);
+                        let (a, b) = (S::load(at), S::load(at.add(S::LANES)));
+                        S::store(dst.add(j), S::deinterleave(a, b).0);
+                        j += S::LANES;
+                    }
+                }
+                while j < high {
+                    *dst.add(j) = *src.wrapping_add(j * self.step);
+                    j += 1;
+                }
+            }
+            while j < cols {
+                S::store(dst.add(j), S::zero());
+                j += S::LANES;
+            }
         }
     }
 
@@ -482,11 +569,11 @@ impl Rows {
     /// Rows of padding; returns the row behind them.
     #[inline(always)]
     unsafe fn zeros<S: Simd>(&self, dst: *mut S::T, rows: usize) -> *mut S::T {
-        // Rows lie one after the other; in the last one only `cols` elements belong to us.
+        // Rows lie one after the other; in the last one only the strip's columns (of all images) belong to us.
         let len = if rows == 0 {
             0
         } else {
-            (rows - 1) * self.pitch + self.cols
+            (rows - 1) * self.pitch + self.cols * self.images
         };
         // SAFETY: the caller's promise.
         unsafe {

@@ -8,6 +8,7 @@
 mod correlate;
 mod depthwise;
 mod dw;
+mod dw_tiles;
 mod dx;
 mod expand;
 #[cfg(test)]
@@ -16,8 +17,9 @@ mod tests;
 use crate::alloc::collect;
 use crate::element::Real;
 use crate::gemm::Activation;
+use crate::gemm::buffer::Buffer;
 use crate::layout::numel;
-use crate::parallel::SharedMut;
+use crate::parallel::{Cost, SharedMut, for_each};
 use correlate::Correlate;
 use expand::Axis;
 
@@ -165,7 +167,61 @@ pub fn conv2d_dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
     if depthwise::fits(p) {
         return depthwise::dx(p, dy, w, dx);
     }
+    if dx_is_correlation(p) {
+        return correlate_dx(p, dy, w, dx);
+    }
     dx::run(p, dy, w, dx);
+}
+
+/// Without strides, the gradient of the input is itself a convolution: of dy, with the weights turned around. It also
+/// multiplies with the padding of dy, so it pays where that is little.
+fn dx_is_correlation(p: &Conv2d) -> bool {
+    let steps = [(p.stride[0], p.oh), (p.stride[1], p.ow)];
+    let dense = steps.iter().all(|&(step, out)| step == 1 || out <= 1);
+    dense && 8 * p.h * p.w <= 9 * p.oh * p.ow
+}
+
+fn correlate_dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
+    let (c, o) = (p.c / p.groups, p.o / p.groups);
+    let area = p.kernel[0] * p.kernel[1];
+    // (group, c, o, taps) from (group, o, c, taps).
+    let turned = Buffer::<T>::new(p.w_len());
+    let weights = SharedMut(turned.ptr());
+    let turning = Cost {
+        flops: 0.0,
+        bytes: (4 * p.w_len() * size_of::<T>()) as f64,
+    };
+    for_each(p.c, turning, &|channel| {
+        let (group, ci) = (channel / c, channel % c);
+        // SAFETY: o * area elements of the buffer, which are this channel's alone.
+        let out = unsafe { weights.slice(channel * o * area, o * area) };
+        for (oi, out) in out.chunks_exact_mut(area.max(1)).enumerate() {
+            out.copy_from_slice(&w[((group * o + oi) * c + ci) * area..][..area]);
+        }
+    });
+    // Pixel r meets tap p at the output r + pad - p * dilation.
+    let axis = |d: usize| Axis {
+        src: [p.oh, p.ow][d],
+        out: [p.h, p.w][d],
+        step: 1,
+        taps: collect((0..p.kernel[d]).map(|t| p.pad[d] as isize - (t * p.dilation[d]) as isize)),
+    };
+    // SAFETY: all of the buffer, written above.
+    let weights = unsafe { core::slice::from_raw_parts(turned.ptr(), p.w_len()) };
+    let correlate = Correlate {
+        n: p.n,
+        groups: p.groups,
+        c: o,
+        o: c,
+        src: &dy[..p.y_len()],
+        rows: axis(0),
+        cols: axis(1),
+        weights,
+        bias: None,
+        act: Activation::None,
+        out: SharedMut(dx.as_mut_ptr()),
+    };
+    correlate.run();
 }
 
 /// Gradients of the weight, `dw[o,c,p,q] = sum over n, i, j of dy[n,o,i,j] x[n, c, i*stride + p*dilation - pad, ...]`, and
@@ -197,5 +253,10 @@ pub fn conv2d_dw<T: Real>(
     if depthwise::fits(p) {
         return depthwise::dw(p, x, dy, dw, db);
     }
-    dw::run(p, x, dy, dw, db);
+    match dw {
+        Some(dw) if dw_tiles::fits(p) && p.x_len() > 0 && p.y_len() > 0 => {
+            dw_tiles::run(p, x, dy, dw, db);
+        }
+        dw => dw::run(p, x, dy, dw, db),
+    }
 }

@@ -23,6 +23,9 @@ impl<T: Copy> Buffer<T> {
             None => alloc::refuse(bytes.unwrap_or(usize::MAX)),
         }
     }
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
     pub fn ptr(&self) -> *mut T {
         self.p.as_ptr()
     }

@@ -7,18 +7,23 @@ use crate::element::Real;
 use crate::simd::{Isa, Simd};
 
 /// Arguments of one tile: `c[i, j] (+)= sum_l a[i, l] b[l, j]` for the kernel's MR rows and `cols <= NR` columns.
+#[derive(Clone, Copy)]
 pub(crate) struct Tile<T> {
     /// Length of the chains.
     pub k: usize,
-    /// Element (i, l) of A is `a + i * a_rs + l * a_ks`.
+    /// Element (i, l) of A is `a + i * a_rs + l * a_ks`; in the kernels of table A, `a + i * a_rs + taps[l]`.
     pub a: *const T,
     pub a_rs: isize,
     pub a_ks: isize,
-    /// Row l of B begins at `b + l * b_ks`, or at `b + taps[l]` in the table kernels. NR elements are read from it
-    /// whatever `cols` says.
+    /// Where the rows of A begin, after `a`, in place of `a_rs`; or null.
+    pub a_rows: *const usize,
+    /// Row l of B begins at `b + l * b_ks`; NR elements are read from it whatever `cols` says. In the kernels of table B, its
+    /// vectors are read at `b + segment + taps[l]`.
     pub b: *const T,
     pub b_ks: isize,
     pub taps: *const usize,
+    /// One per vector, for the kernels of table B.
+    pub segments: *const Segment,
     /// Row i of C begins at `c + i * ldc`, or at `c + c_rows[i]` unless that is null; rows may then overlap, as they are
     /// finished one after the other.
     pub c: *mut T,
@@ -27,15 +32,55 @@ pub(crate) struct Tile<T> {
     pub cols: usize,
     /// Add to C instead of overwriting it.
     pub load_c: bool,
-    /// One value per column, or null.
+    /// One value per column, or null (not with table B).
     pub bias: *const T,
     /// One value per row, or null.
     pub row_bias: *const T,
     /// Apply ReLU last.
     pub relu: bool,
-    /// Where the value before ReLU goes as well (same row stride as C), or null.
+    /// Where the value before ReLU goes as well (same row stride as C), or null (not with table B).
     pub pre: *mut T,
 }
+
+impl<T> Tile<T> {
+    /// Nothing: what the fields that a caller has no use for are.
+    pub const fn none() -> Self {
+        Tile {
+            k: 0,
+            a: core::ptr::null(),
+            a_rs: 0,
+            a_ks: 0,
+            a_rows: core::ptr::null(),
+            b: core::ptr::null(),
+            b_ks: 0,
+            taps: core::ptr::null(),
+            segments: core::ptr::null(),
+            c: core::ptr::null_mut(),
+            ldc: 0,
+            c_rows: core::ptr::null(),
+            cols: 0,
+            load_c: false,
+            bias: core::ptr::null(),
+            row_bias: core::ptr::null(),
+            relu: false,
+            pre: core::ptr::null_mut(),
+        }
+    }
+}
+
+/// A vector of columns that need not be neighbours of the next vector's: where it begins in the rows of B and of C, and how
+/// many of its columns exist.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Segment {
+    pub b: usize,
+    pub c: usize,
+    pub cols: usize,
+}
+
+/// Which operand is read at `taps[l]`.
+const NEITHER: u8 = 0;
+const TABLE_A: u8 = 1;
+const TABLE_B: u8 = 2;
 
 pub(crate) type KernelFn<T> = unsafe fn(&Tile<T>);
 
@@ -120,27 +165,44 @@ macro_rules! each_row {
 /// # Safety
 /// The pointers of `t` are valid for what their comments say, C overlaps nothing that is read, and `S` is enabled.
 #[inline(always)]
-unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: bool>(t: &Tile<S::T>) {
+unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &Tile<S::T>) {
     // SAFETY: the caller's promise; every address below is one that the comments of `Tile` name.
     unsafe {
         let mut acc = [[S::zero(); NV]; MR];
         let mut a = [t.a; MR];
         for i in 0..MR {
-            a[i] = t.a.offset(i as isize * t.a_rs);
+            a[i] = if t.a_rows.is_null() {
+                t.a.offset(i as isize * t.a_rs)
+            } else {
+                t.a.add(*t.a_rows.add(i))
+            };
+        }
+        // Where the vectors of a row of B begin, and those of C; and the columns of each.
+        let (mut b0, mut c0, mut n) = ([t.b; NV], [0; NV], [0; NV]);
+        for v in 0..NV {
+            if TABLE == TABLE_B {
+                let segment = &*t.segments.add(v);
+                b0[v] = t.b.add(segment.b);
+                (c0[v], n[v]) = (segment.c, segment.cols);
+            } else {
+                b0[v] = t.b.add(v * S::LANES);
+                c0[v] = v * S::LANES;
+                n[v] = t.cols.saturating_sub(v * S::LANES).min(S::LANES);
+            }
         }
         let (mut ka, mut kb) = (0isize, 0isize);
         for l in 0..t.k {
-            let row = if TABLE {
-                t.b.add(*t.taps.add(l))
+            let tap = if TABLE == NEITHER {
+                0
             } else {
-                t.b.offset(kb)
+                *t.taps.add(l) as isize
             };
             let mut b = [S::zero(); NV];
             for v in 0..NV {
-                b[v] = S::load(row.add(v * S::LANES));
+                b[v] = S::load(b0[v].offset(if TABLE == TABLE_B { tap } else { kb }));
             }
             for i in 0..MR {
-                let x = S::splat(*a[i].offset(ka));
+                let x = S::splat(*a[i].offset(if TABLE == TABLE_A { tap } else { ka }));
                 for v in 0..NV {
                     acc[i][v] = S::fma(x, b[v], acc[i][v]);
                 }
@@ -148,27 +210,80 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: bool>(t: 
             ka += t.a_ks;
             kb += t.b_ks;
         }
-        let full = t.cols == NV * S::LANES;
-        if full && t.bias.is_null() && t.row_bias.is_null() && t.pre.is_null() && !t.relu {
-            // The usual end, from register to memory. Unrolled by hand: see below for what a loop would do.
-            if t.load_c {
+        let plain = t.bias.is_null() && t.row_bias.is_null() && t.pre.is_null() && !t.relu;
+        if t.cols == NV * S::LANES && plain && !t.c_rows.is_null() {
+            // Rows may overlap: one after the other.
+            each_row!(MR, |i| {
+                let c = t.c.add(*t.c_rows.add(i));
+                for v in 0..NV {
+                    let at = c.add(v * S::LANES);
+                    let x = acc[i][v];
+                    S::store(at, if t.load_c { S::add(S::load(at), x) } else { x });
+                }
+            });
+            return;
+        }
+        if TABLE == TABLE_B || (t.pre.is_null() && t.c_rows.is_null()) {
+            // The usual end, in registers. Unrolled by hand: see below for what a loop would do.
+            let mut whole = true;
+            for v in 0..NV {
+                whole &= n[v] == S::LANES;
+            }
+            if t.load_c && whole {
                 each_row!(MR, |i| {
-                    let c = t.c.add(row_start(t, i));
                     for v in 0..NV {
-                        let at = c.add(v * S::LANES);
-                        S::store(at, S::add(S::load(at), acc[i][v]));
+                        let c = t.c.add(i * t.ldc + c0[v]);
+                        acc[i][v] = S::add(S::load(c), acc[i][v]);
+                    }
+                });
+            } else if t.load_c {
+                each_row!(MR, |i| {
+                    for v in 0..NV {
+                        let c = t.c.add(i * t.ldc + c0[v]);
+                        acc[i][v] = S::add(S::load_n(c, n[v]), acc[i][v]);
+                    }
+                });
+            }
+            if TABLE != TABLE_B && !t.bias.is_null() {
+                for v in 0..NV {
+                    let bias = S::load_n(t.bias.add(v * S::LANES), n[v]);
+                    each_row!(MR, |i| {
+                        acc[i][v] = S::add(acc[i][v], bias);
+                    });
+                }
+            }
+            if !t.row_bias.is_null() {
+                each_row!(MR, |i| {
+                    let bias = S::splat(*t.row_bias.add(i));
+                    for v in 0..NV {
+                        acc[i][v] = S::add(acc[i][v], bias);
+                    }
+                });
+            }
+            if t.relu {
+                each_row!(MR, |i| {
+                    for v in 0..NV {
+                        // Written so that NaN stays NaN.
+                        acc[i][v] = S::max(S::zero(), acc[i][v]);
+                    }
+                });
+            }
+            if whole {
+                each_row!(MR, |i| {
+                    for v in 0..NV {
+                        S::store(t.c.add(i * t.ldc + c0[v]), acc[i][v]);
                     }
                 });
             } else {
                 each_row!(MR, |i| {
-                    let c = t.c.add(row_start(t, i));
                     for v in 0..NV {
-                        S::store(c.add(v * S::LANES), acc[i][v]);
+                        S::store_n(t.c.add(i * t.ldc + c0[v]), acc[i][v], n[v]);
                     }
                 });
             }
             return;
         }
+        let full = t.cols == NV * S::LANES;
         // The accumulators leave the registers here, once. Indexing them with a loop counter would keep them in memory
         // throughout, the hot loop included: without the black box the compiler does that. The arguments are copied
         // so that stores to C cannot be taken for changes of them.
@@ -194,17 +309,17 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: bool>(t: 
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2")]
-unsafe fn avx512<T: Real, const MR: usize, const NV: usize, const TABLE: bool>(t: &Tile<T>) {
+unsafe fn avx512<T: Real, const MR: usize, const NV: usize, const TABLE: u8>(t: &Tile<T>) {
     // SAFETY: the features are enabled here; the rest is the caller's promise.
     unsafe { tile::<T::Avx512, MR, NV, TABLE>(t) }
 }
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<T: Real, const MR: usize, const NV: usize, const TABLE: bool>(t: &Tile<T>) {
+unsafe fn avx2<T: Real, const MR: usize, const NV: usize, const TABLE: u8>(t: &Tile<T>) {
     // SAFETY: as above.
     unsafe { tile::<T::Avx2, MR, NV, TABLE>(t) }
 }
-unsafe fn scalar<T: Real, const MR: usize, const NV: usize, const TABLE: bool>(t: &Tile<T>) {
+unsafe fn scalar<T: Real, const MR: usize, const NV: usize, const TABLE: u8>(t: &Tile<T>) {
     // SAFETY: as above; the scalar set needs nothing.
     unsafe { tile::<T::Scalar, MR, NV, TABLE>(t) }
 }
@@ -217,9 +332,12 @@ pub(crate) struct Kernels<T> {
     pub nr: usize,
     /// Rows of the tallest tile.
     pub mr: usize,
-    /// `strided[i]` and `table[i]` have `i + 1` rows.
+    /// Columns of a vector.
+    pub lanes: usize,
+    /// The kernels of `i + 1` rows.
     strided: [KernelFn<T>; MAX_MR],
-    table: [KernelFn<T>; MAX_MR],
+    table_a: [KernelFn<T>; MAX_MR],
+    table_b: [KernelFn<T>; MAX_MR],
 }
 
 impl<T: Real> Kernels<T> {
@@ -230,19 +348,27 @@ impl<T: Real> Kernels<T> {
         // SAFETY: the caller's promise; select() was given an instruction set that the CPU has.
         unsafe { self.strided[rows - 1](t) }
     }
-    /// The same with B's rows in `taps`.
+    /// The same with A's columns at `taps`.
     /// # Safety
     /// As [`Kernels::run`].
     #[inline]
-    pub unsafe fn run_table(&self, rows: usize, t: &Tile<T>) {
+    pub unsafe fn run_table_a(&self, rows: usize, t: &Tile<T>) {
         // SAFETY: as above.
-        unsafe { self.table[rows - 1](t) }
+        unsafe { self.table_a[rows - 1](t) }
+    }
+    /// The same with B's rows at `taps`, and its vectors and C's at `segments`.
+    /// # Safety
+    /// As [`Kernels::run`].
+    #[inline]
+    pub unsafe fn run_table_b(&self, rows: usize, t: &Tile<T>) {
+        // SAFETY: as above.
+        unsafe { self.table_b[rows - 1](t) }
     }
 }
 
 /// Eight row counts of one width; counts above `$max` repeat the tallest (they are never asked for).
 macro_rules! heights {
-    ($shell:ident, $nv:literal, $table:literal, 8) => {
+    ($shell:ident, $nv:literal, $table:ident, 8) => {
         [
             $shell::<T, 1, $nv, $table>,
             $shell::<T, 2, $nv, $table>,
@@ -254,7 +380,7 @@ macro_rules! heights {
             $shell::<T, 8, $nv, $table>,
         ]
     };
-    ($shell:ident, $nv:literal, $table:literal, 6) => {
+    ($shell:ident, $nv:literal, $table:ident, 6) => {
         [
             $shell::<T, 1, $nv, $table>,
             $shell::<T, 2, $nv, $table>,
@@ -266,7 +392,7 @@ macro_rules! heights {
             $shell::<T, 6, $nv, $table>,
         ]
     };
-    ($shell:ident, $nv:literal, $table:literal, 4) => {
+    ($shell:ident, $nv:literal, $table:ident, 4) => {
         [
             $shell::<T, 1, $nv, $table>,
             $shell::<T, 2, $nv, $table>,
@@ -281,7 +407,7 @@ macro_rules! heights {
 }
 /// The one height of tiles that are as wide as registers allow.
 macro_rules! one_row {
-    ($shell:ident, $nv:literal, $table:literal) => {
+    ($shell:ident, $nv:literal, $table:ident) => {
         [$shell::<T, 1, $nv, $table>; MAX_MR]
     };
 }
@@ -291,8 +417,10 @@ macro_rules! family {
             isa: $isa,
             nr: $nv * $lanes,
             mr: $max,
-            strided: heights!($shell, $nv, false, $max),
-            table: heights!($shell, $nv, true, $max),
+            lanes: $lanes,
+            strided: heights!($shell, $nv, NEITHER, $max),
+            table_a: heights!($shell, $nv, TABLE_A, $max),
+            table_b: heights!($shell, $nv, TABLE_B, $max),
         }
     };
 }
@@ -335,8 +463,10 @@ pub(crate) fn one_row<T: Real>(isa: Isa) -> Kernels<T> {
                 isa,
                 nr: 8 * $lanes,
                 mr: 1,
-                strided: one_row!($shell, 8, false),
-                table: one_row!($shell, 8, true),
+                lanes: $lanes,
+                strided: one_row!($shell, 8, NEITHER),
+                table_a: one_row!($shell, 8, TABLE_A),
+                table_b: one_row!($shell, 8, TABLE_B),
             }
         };
     }

@@ -1,9 +1,10 @@
 //! Packing: B into panels `[k][nr]`, whatever its strides are; strips of A into `[k][rows]`.
 use super::Mat;
-use crate::element::{Number, Real};
+use super::kernel::MAX_MR;
+use crate::element::Real;
 use crate::simd::{Isa, Kernel, Simd, dispatch_on};
 
-impl<T: Real> Mat<'_, T> {
+impl<T> Mat<'_, T> {
     /// Address of element (i, j).
     pub(crate) fn at(&self, i: usize, j: usize) -> *const T {
         let o = self.offset as isize + i as isize * self.rs + j as isize * self.cs;
@@ -101,37 +102,34 @@ impl<T: Real> Kernel<T> for PackB<'_, T> {
                     }
                 }
             } else if b.rs == 1 {
-                // Squares of LANES x LANES, transposed in registers. Addresses are computed in place: a call of `at` for
-                // each vector would cost more than the vector.
-                let base = b.at(k0, j0);
+                // Squares of LANES x LANES, transposed in registers.
                 for j in (0..nr).step_by(S::LANES) {
                     let n = cols.saturating_sub(j).min(S::LANES);
-                    let column = base.wrapping_offset(j as isize * b.cs);
                     for l in (0..k).step_by(S::LANES) {
                         let depth = S::LANES.min(k - l);
-                        let (src, dst) = (column.wrapping_add(l), out.add(l * nr + j));
                         let mut square = [S::zero(); 16];
-                        if n == S::LANES && depth == S::LANES {
-                            for i in 0..S::LANES {
-                                square[i] = S::load(src.wrapping_offset(i as isize * b.cs));
-                            }
-                            transpose::<S>(&mut square);
-                            for i in 0..S::LANES {
-                                S::store(dst.add(i * nr), square[i]);
-                            }
-                            continue;
-                        }
                         for i in 0..S::LANES {
                             if i < n {
-                                square[i] =
-                                    S::load_n(src.wrapping_offset(i as isize * b.cs), depth);
+                                let src = b.at(k0 + l, j0 + j + i);
+                                square[i] = if depth == S::LANES {
+                                    S::load(src)
+                                } else {
+                                    S::load_n(src, depth)
+                                };
                             }
                         }
                         transpose::<S>(&mut square);
-                        let copy = square;
-                        let square = core::hint::black_box(&copy);
-                        for i in 0..depth {
-                            S::store(dst.add(i * nr), square[i]);
+                        let dst = out.add(l * nr + j);
+                        if depth == S::LANES {
+                            for i in 0..S::LANES {
+                                S::store(dst.add(i * nr), square[i]);
+                            }
+                        } else {
+                            let copy = square;
+                            let square = core::hint::black_box(&copy);
+                            for i in 0..depth {
+                                S::store(dst.add(i * nr), square[i]);
+                            }
                         }
                     }
                 }
@@ -169,40 +167,107 @@ pub(crate) unsafe fn transpose<S: Simd>(x: &mut [S::V; 16]) {
     }
 }
 
-/// Packs `rows` rows of A from (i0, k0) into `[k][rows]`.
+/// Elements behind a packed strip that may be written.
+pub(crate) const PACK_SLACK: usize = MAX_MR;
+
+/// Packs strips `(first row, rows)` of A, which follow one another, for `k` from `k0` on: each into `[k][rows]`, the next
+/// one `room` elements further.
 ///
 /// # Safety
-/// The range lies inside A, and `out` has room for `k * rows` elements that nobody else uses.
-pub(crate) unsafe fn pack_a<T: Number>(
-    a: *const T,
-    (rs, ks): (isize, isize),
-    rows: usize,
-    k: usize,
+/// The strips lie inside A (which was checked), and `out` has `room >= k * rows + PACK_SLACK` elements for each, that
+/// nobody else uses.
+pub(crate) unsafe fn pack_strips<T: Real>(
+    isa: Isa,
+    a: Mat<'_, T>,
+    strips: &[(usize, usize)],
+    (k0, k): (usize, usize),
+    room: usize,
     out: *mut T,
 ) {
-    // SAFETY: the caller's promise.
+    let (Some(first), Some(last)) = (strips.first(), strips.last()) else {
+        return;
+    };
+    let end = last.0 + last.1;
+    // SAFETY: the caller's promise. Copies of a known length are fast: they write what the next step writes again, or the
+    // slack, and read no row of A that does not exist.
     unsafe {
-        if rs == 1 {
-            // The usual case (a transposed A), with copies of known length.
-            macro_rules! copy {
-                ($($n:literal)*) => {
-                    match rows {
-                        $($n => {
-                            for l in 0..k {
-                                let src = a.offset(l as isize * ks).cast::<[T; $n]>();
-                                out.add(l * $n).cast::<[T; $n]>().write(src.read());
-                            }
-                            return;
-                        })*
-                        _ => (),
+        if a.rs == 1 {
+            // A transposed A: rows lie side by side, so all strips are read together.
+            for l in 0..k {
+                let src = a.at(first.0, k0 + l);
+                for (slot, &(i0, rows)) in strips.iter().enumerate() {
+                    let (src, dst) = (src.add(i0 - first.0), out.add(slot * room + l * rows));
+                    if i0 + MAX_MR <= end {
+                        let copy = src.cast::<[T; MAX_MR]>().read();
+                        dst.cast::<[T; MAX_MR]>().write(copy);
+                    } else {
+                        core::ptr::copy_nonoverlapping(src, dst, rows);
                     }
-                };
+                }
             }
-            copy!(4 5 6 7 8);
+            return;
         }
-        for l in 0..k {
-            for i in 0..rows {
-                *out.add(l * rows + i) = *a.offset(i as isize * rs + l as isize * ks);
+        for (slot, &(i0, rows)) in strips.iter().enumerate() {
+            let strip = PackStrip {
+                a,
+                i0,
+                rows,
+                k0,
+                k,
+                out: out.add(slot * room),
+            };
+            dispatch_on(isa, strip);
+        }
+    }
+}
+
+/// A strip of an A that is not transposed.
+struct PackStrip<'a, T> {
+    a: Mat<'a, T>,
+    i0: usize,
+    rows: usize,
+    k0: usize,
+    k: usize,
+    out: *mut T,
+}
+
+impl<T: Real> Kernel<T> for PackStrip<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let PackStrip {
+            a,
+            i0,
+            rows,
+            k0,
+            k,
+            out,
+        } = self;
+        // SAFETY: pack_strips' promise.
+        unsafe {
+            let mut l = 0;
+            if a.cs == 1 {
+                while l + S::LANES <= k {
+                    for i in (0..rows).step_by(S::LANES) {
+                        let n = S::LANES.min(rows - i);
+                        let mut square = [S::zero(); 16];
+                        for r in 0..S::LANES {
+                            if r < n {
+                                square[r] = S::load(a.at(i0 + i + r, k0 + l));
+                            }
+                        }
+                        transpose::<S>(&mut square);
+                        for t in 0..S::LANES {
+                            S::store_n(out.add((l + t) * rows + i), square[t], n);
+                        }
+                    }
+                    l += S::LANES;
+                }
+            }
+            for l in l..k {
+                for i in 0..rows {
+                    *out.add(l * rows + i) = *a.at(i0 + i, k0 + l);
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Blocking and partition of one product, and running several of them as one list of tasks.
 use super::buffer::Buffer;
-use super::kernel::{Kernels, MAX_MR, Tile, one_row, select, strips};
-use super::pack::{pack_a, pack_b};
+use super::kernel::{Kernels, Tile, one_row, select, strips};
+use super::pack::{PACK_SLACK, pack_b, pack_strips};
 use super::{Activation, Epilogue, Mat, act};
 use crate::alloc;
 use crate::element::Real;
@@ -14,7 +14,7 @@ const ONE_BLOCK: usize = 384;
 /// Block length otherwise.
 const KC: usize = 256;
 /// A thread's share of packed B: half of a second-level cache.
-const PACKED_BYTES: usize = 512 << 10;
+const PACKED_BYTES: usize = 256 << 10;
 /// Fewer rows than this do not pay for packing rows of B that are contiguous already.
 const PACK_ROWS: usize = 32;
 
@@ -29,6 +29,12 @@ pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> + Clone
     let count = if k == 0 { 1 } else { k.div_ceil(kc) };
     (0..count).map(move |i| (i * kc, kc.min(k - i * kc)))
 }
+
+/// Strips of rows that are packed together.
+const GROUP: usize = 8;
+
+/// First strip, and how many at most.
+type Strips = (usize, usize);
 
 /// Who does what.
 enum Split<T> {
@@ -200,25 +206,20 @@ impl<'a, T: Real> Plan<'a, T> {
 
     /// Runs one task.
     pub fn run(&self, task: usize) {
-        let a_len = if self.pack_a {
-            KC.max(ONE_BLOCK) * MAX_MR
-        } else {
-            0
-        };
-        let a_pack = Buffer::<T>::new(a_len);
         match &self.split {
-            Split::Columns(per_task) => self.columns(task, *per_task, &a_pack),
+            Split::Columns(per_task) => self.columns(task, *per_task),
             Split::Rows(per_task, packed) => {
-                let first = task * per_task;
+                let strips: Strips = (task * per_task, *per_task);
+                let nr = self.kernels.nr as isize;
                 for (k0, kc) in k_blocks(self.k) {
-                    for (i0, rows) in strips(self.m, self.kernels.mr).skip(first).take(*per_task) {
-                        if abandoned(flops(rows, kc, self.n)) {
+                    let panel_at = |panel| (self.shared_panel(packed, k0, kc, panel), nr);
+                    // Panels that stay in the second-level cache, one run of them after another.
+                    let run =
+                        (PACKED_BYTES / (kc.max(1) * self.kernels.nr * size_of::<T>())).max(1);
+                    for first in (0..self.panels()).step_by(run) {
+                        let panels = (first, (first + run).min(self.panels()));
+                        if !self.block((k0, kc), strips, panels, &panel_at) {
                             return;
-                        }
-                        let a = self.a_strip(i0, rows, k0, kc, &a_pack);
-                        for panel in 0..self.panels() {
-                            let b = self.shared_panel(packed, k0, kc, panel);
-                            self.tile(i0, rows, (k0, kc), panel, a, (b, self.kernels.nr as isize));
                         }
                     }
                 }
@@ -226,7 +227,7 @@ impl<'a, T: Real> Plan<'a, T> {
         }
     }
 
-    fn columns(&self, task: usize, per_task: usize, a_pack: &Buffer<T>) {
+    fn columns(&self, task: usize, per_task: usize) {
         let nr = self.kernels.nr;
         let first = task * per_task;
         let last = (first + per_task).min(self.panels());
@@ -248,34 +249,63 @@ impl<'a, T: Real> Plan<'a, T> {
             for panel in (first..last).filter(|&p| packed(p)) {
                 self.pack_panel(k0, kc, panel, panel_at(panel).0);
             }
-            for (i0, rows) in strips(self.m, self.kernels.mr) {
-                if abandoned(flops(rows, kc, (last - first) * nr)) {
-                    return;
-                }
-                let a = self.a_strip(i0, rows, k0, kc, a_pack);
-                for panel in first..last {
-                    self.tile(i0, rows, (k0, kc), panel, a, panel_at(panel));
-                }
+            if !self.block((k0, kc), (0, usize::MAX), (first, last), &panel_at) {
+                return;
             }
         }
     }
 
-    /// A strip of A: where it lies, or packed; address, row stride, k stride.
-    fn a_strip(
+    /// All tiles of some strips and some panels, for one block of k. False when the call is being abandoned.
+    fn block(
         &self,
-        i0: usize,
-        rows: usize,
-        k0: usize,
-        kc: usize,
-        pack: &Buffer<T>,
-    ) -> (*const T, isize, isize) {
-        let a = self.a.at(i0, k0);
-        if !self.pack_a {
-            return (a, self.a.rs, self.a.cs);
+        (k0, kc): (usize, usize),
+        (first, count): Strips,
+        panels: (usize, usize),
+        panel_at: &dyn Fn(usize) -> (*mut T, isize),
+    ) -> bool {
+        let mut rest = strips(self.m, self.kernels.mr).skip(first).take(count);
+        let room = if self.pack_a {
+            GROUP * (kc * self.kernels.mr + PACK_SLACK)
+        } else {
+            0
+        };
+        let pack = Buffer::<T>::new(room);
+        let mut group = [(0, 0); GROUP];
+        loop {
+            // Strips that are packed together: a line of a transposed A holds rows of several.
+            let mut size = 0;
+            for (slot, strip) in group.iter_mut().zip(rest.by_ref()) {
+                *slot = strip;
+                size += 1;
+            }
+            if size == 0 {
+                return true;
+            }
+            let group = &group[..size];
+            let room = kc * self.kernels.mr + PACK_SLACK;
+            if self.pack_a {
+                // SAFETY: the strips are inside A; the buffer holds `room` for each.
+                unsafe { pack_strips(self.kernels.isa, self.a, group, (k0, kc), room, pack.ptr()) };
+            }
+            for (slot, &(i0, rows)) in group.iter().enumerate() {
+                if abandoned(flops(rows, kc, (panels.1 - panels.0) * self.kernels.nr)) {
+                    return false;
+                }
+                let a = if self.pack_a {
+                    (
+                        pack.ptr().wrapping_add(slot * room).cast_const(),
+                        1,
+                        rows as isize,
+                    )
+                } else {
+                    (self.a.at(i0, k0), self.a.rs, self.a.cs)
+                };
+                // Along the rows of C: neighbours lie in the same pages, and are fetched ahead.
+                for panel in panels.0..panels.1 {
+                    self.tile(i0, rows, (k0, kc), panel, a, panel_at(panel));
+                }
+            }
         }
-        // SAFETY: the strip is inside A; the buffer holds MAX_MR rows of the longest block.
-        unsafe { pack_a(a, (self.a.rs, self.a.cs), rows, kc, pack.ptr()) };
-        (pack.ptr(), 1, rows as isize)
     }
 
     fn tile(
@@ -298,23 +328,21 @@ impl<'a, T: Real> Plan<'a, T> {
             a_ks,
             b,
             b_ks,
-            taps: core::ptr::null(),
             // Wrapping: a pointer is only formed here; the kernel goes no further than `cols`.
             c: self.c.0.wrapping_add(at),
             ldc: self.n,
-            c_rows: core::ptr::null(),
             cols,
             load_c: k0 > 0 || self.accumulate,
             bias: match self.bias {
                 Some(bias) if last => bias[j0..].as_ptr(),
                 _ => core::ptr::null(),
             },
-            row_bias: core::ptr::null(),
             relu: last && self.act == Activation::Relu,
             pre: match &self.pre {
                 Some(pre) if last => pre.0.wrapping_add(at),
                 _ => core::ptr::null_mut(),
             },
+            ..Tile::none()
         };
         // SAFETY: new() checked the operands; b holds nr columns of kc rows; tiles of C do not overlap, and the same
         // task visits a tile's k blocks one after the other.

@@ -123,17 +123,12 @@ pub(super) unsafe fn multiply<T: Real>(
                     a_ks: 1,
                     b: b.panel(block, part, k0 + l),
                     b_ks: nr as isize,
-                    taps: core::ptr::null(),
                     // SAFETY: the columns are inside the rows of the target.
                     c: unsafe { to.at.add(column) },
-                    ldc: 0,
                     c_rows: to.rows[i..].as_ptr(),
                     cols,
                     load_c: to.add || l > 0,
-                    bias: core::ptr::null(),
-                    row_bias: core::ptr::null(),
-                    relu: false,
-                    pre: core::ptr::null_mut(),
+                    ..Tile::none()
                 };
                 // SAFETY: panels have nr columns in each of their k rows; the rest is the caller's promise.
                 unsafe { b.kernels.run(height, &tile) };
