@@ -161,6 +161,16 @@ fn models() {
         geometry([2, 3, 1, 300, 4], [1, 9], [1, 3], [0, 4], [1, 2], 1),
         geometry([1, 2, 1, 3000, 2], [1, 3], one, [0, 1], one, 1),
         geometry([1, 70, 2, 1500, 2], [3, 3], [1, 2], one, one, 1),
+        // Taps that share copies, with vectors of single rows: whole, partial, strided, dilated, in groups.
+        geometry([2, 45, 16, 16, 32], [3, 3], one, one, one, 1),
+        geometry([3, 5, 15, 24, 16], [3, 5], [2, 2], [1, 2], one, 1),
+        geometry([1, 24, 10, 40, 32], [3, 3], one, [2, 2], [2, 2], 2),
+        geometry([2, 20, 1, 700, 16], [1, 5], one, [0, 2], one, 1),
+        // Small images that share a strip, and the last one alone.
+        geometry([5, 50, 7, 7, 48], [3, 3], one, one, one, 1),
+        geometry([9, 60, 3, 5, 16], [2, 3], one, [0, 1], one, 1),
+        // Read in place.
+        geometry([3, 40, 13, 11, 31], one, one, [0, 0], one, 1),
     ];
     for p in &all {
         check::<f32>(p, Activation::Relu);
