@@ -67,7 +67,7 @@ def main() -> None:
     prompt = tokenizer.encode("Alice ").reshape(1, -1)
     for temperature in (0.0, 0.8):
         begun = time.perf_counter()
-        written = net.generate(prompt, 400, temperature, sampler=None)
+        written = net.generate(prompt, 400, temperature)
         speed = 400 / (time.perf_counter() - begun)
         print(f"\n--- temperature {temperature}, {speed:.0f} characters per second\n{tokenizer.decode(written[0])}")
 

@@ -130,6 +130,18 @@ KINDS = {
         4,
         400,
     ),
+    "attention": (
+        "    x = ct.rand((1, 1, n, 64))",
+        "F.scaled_dot_product_attention(x, x, x)",
+        2000,
+        100_000,
+    ),
+    "attention backward": (
+        "    x = ct.rand((1, 1, n, 64)).requires_grad_(); y = F.scaled_dot_product_attention(x, x, x).sum()",
+        "ct.grad(y, [x], retain_graph=True)",
+        2000,
+        100_000,
+    ),
     "max pooling of one plane": ("    x = ct.rand((1, 1, n, 2000))", "ct.max_pool2d(x, 15, 1)", 100, 20_000),
     "mean pooling, one huge window": (
         "    x = ct.broadcast_to(ct.ones((1, 1, 1, 10000)), (1, 1, n, 10000)).clone()",

@@ -179,18 +179,19 @@ class GPT(nn.Module):
             b: Any = block
             maps = [(m.weight.T, m.bias) for m in (b.attn.c_attn, b.attn.c_proj, b.mlp.c_fc, b.mlp.c_proj)]
             blocks.append((b.ln_1.weight, b.ln_1.bias, b.ln_2.weight, b.ln_2.bias, b.ln_1.eps, *maps))
+        head = wte.T.contiguous().T  # a vector times this is read in place
         linear, layer_norm, attend = F.linear, F.layer_norm, F.scaled_dot_product_attention
 
         def step(token: Tensor) -> Tensor:
             at = cache.used
-            x = F.embedding(token, wte) + wpe[at : at + 1]  # (N, 1, E)
+            x = F.embedding(token.reshape(n), wte) + wpe[at : at + 1]  # (N, E)
             for i, (w1, b1, w2, b2, eps, attn, proj, fc, out) in enumerate(blocks):
                 z = linear(layer_norm(x, (e,), w1, b1, eps), *attn).reshape(n, 3 * h, 1, d)
-                k, v = cache.append(i, z[:, h : 2 * h], z[:, 2 * h :])
-                x = x + linear(attend(z[:, :h], k, v).reshape(n, 1, e), *proj)
+                k, v = cache.append_token(i, z[:, h:])
+                x = x + linear(attend(z[:, :h], k, v).reshape(n, e), *proj)
                 x = x + linear(F.gelu(linear(layer_norm(x, (e,), w2, b2, eps), *fc), "tanh"), *out)
             cache.advance(1)
-            return linear(layer_norm(x, (e,), norm.weight, norm.bias, norm.eps), wte).reshape(n, self.vocab_size)
+            return linear(layer_norm(x, (e,), norm.weight, norm.bias, norm.eps), head)
 
         return step
 
