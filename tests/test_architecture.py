@@ -251,7 +251,7 @@ MAY_IMPORT = {
     "datasets": {"_core", "checks", "data", "functions"},
     "text": {"nn", "io", "checks", "functions"},
     "models": {"nn", "text", "checks", "functions"},
-    "viz": {"data", "functions"},
+    "viz": {"nn", "data", "checks", "functions"},
     "train": {"nn", "optim", "data", "io", "checks", "functions", "grad_mode", "viz", "autograd"},
 }
 #: The front door and the command line, which show everything.
@@ -429,12 +429,15 @@ PUBLIC = {
         adaptive_max_pool1d adaptive_max_pool2d lp_pool1d lp_pool2d fold unfold interpolate pixel_shuffle
         pixel_unshuffle normalize cosine_similarity pairwise_distance dropout1d dropout2d rnn lstm gru
     """,
-    "corten.nn.utils": "clip_grad_norm_ clip_grad_value_ get_total_norm parameters_to_vector vector_to_parameters",
+    "corten.nn.utils": """
+        clip_grad_norm_ clip_grad_value_ get_total_norm parameters_to_vector recompute vector_to_parameters
+    """,
     "corten.optim": "SGD Adam Optimizer",
     "corten.data": "Dataset TensorDataset DataLoader",
     "corten.datasets": "alice mnist",
-    "corten.text": "CharTokenizer ByteTokenizer sample Sampler perplexity",
-    "corten.train": "Trainer",
+    "corten.text": "CharTokenizer ByteTokenizer sample Sampler perplexity generate stream",
+    "corten.train": "Trainer TruncatedBPTT detach_state",
+    "corten.viz": "bptt",
     "corten.io": "save load",
     "corten.testing": "gradcheck gradgradcheck assert_close",
 }

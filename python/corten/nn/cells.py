@@ -125,6 +125,9 @@ class _Cell(Module):
         name = type(self).__name__
         if not isinstance(x, Tensor):
             raise TypeError(f"[{name}] x must be a corten.Tensor, not {type(x).__name__}")
+        if state is not None and not all(isinstance(s, Tensor) for s in _parts(state)):
+            what = "a pair (h, c) of tensors" if self._tuple else "a tensor h"
+            raise TypeError(f"[{name}] state must be {what}, got {type(state).__name__}")
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(f"[{name}] expects x (N, I) or (I,) with I = {self.input_size}, got {x.shape}")
         if x.ndim == 1:
@@ -502,6 +505,8 @@ class Scan(Module):
         ends = None if lengths is None else _lengths(lengths, steps, n)
         if state is None:
             state = self.cell.initial_state(x[0])
+        elif not all(isinstance(s, Tensor) for s in _parts(state)):
+            raise TypeError(f"[Scan] state must be a tensor or a tuple of tensors, got {type(state).__name__}")
         y, last = self._walk(x, state, ends)
         return (permute_dims(y, (1, 0, 2)) if self.batch_first else y), last
 

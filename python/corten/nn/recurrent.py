@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from ..checks import at_least, whole
@@ -42,6 +42,7 @@ class Recurrent(Module):
         bidirectional: bool = False,
         *,
         learn_initial: bool = False,
+        deep_output: bool = False,
         recurrent_init: Init = "uniform",
         peepholes: int = 0,
         dtype: Any = None,
@@ -62,8 +63,11 @@ class Recurrent(Module):
         self.dropout = float(dropout)
         self.bidirectional = bool(bidirectional)
         self.recurrent_init = recurrent_init
+        self.deep_output = bool(deep_output)
         directions = 2 if bidirectional else 1
         self._names: list[list[str]] = []
+        # Stands in for `_layer` while somebody looks at single steps (corten.viz.bptt).
+        self._watch: Callable[..., tuple[Tensor, ...]] | None = None
         h, wide = hidden_size, self._gates * hidden_size
         for layer in range(num_layers):
             inputs = input_size if layer == 0 else directions * h
@@ -138,7 +142,10 @@ class Recurrent(Module):
                 states[i] = expand_dims(state, 1)
         return states
 
-    def _run(self, x: Tensor, state: Any, lengths: Lengths | None) -> tuple[Tensor, list[Tensor]]:
+    def _run(
+        self, x: Tensor, state: Any, lengths: Lengths | None, parameters: list[list[Tensor]] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """y and the last states; `parameters` in place of the module's own, per layer."""
         name = type(self).__name__
         if not isinstance(x, Tensor):
             raise TypeError(f"[{name}] x must be a corten.Tensor, not {type(x).__name__}")
@@ -155,14 +162,20 @@ class Recurrent(Module):
             lengths = lengths.tolist()
         directions = 2 if self.bidirectional else 1
         last: list[list[Tensor]] = [[] for _ in self._states]
+        ys = []
         for layer, names in enumerate(self._names):
             if layer and self.dropout and self.training:
                 x = F.dropout(x, self.dropout, True)
             rows = slice(layer * directions, (layer + 1) * directions)
             mine = states if self.num_layers == 1 else [None if s is None else s[rows] for s in states]
-            x, *new = self._layer(x, [getattr(self, n) for n in names], mine, lengths)
+            weights = [getattr(self, n) for n in names] if parameters is None else parameters[layer]
+            run = self._layer if self._watch is None else self._watch
+            x, *new = run(x, weights, mine, lengths)
             for kept, one in zip(last, new, strict=True):
                 kept.append(one)
+            ys.append(x)
+        if self.deep_output and len(ys) > 1:
+            x = concat(ys, -1)
         final = [kept[0] if len(kept) == 1 else concat(kept, 0) for kept in last]
         if not batched:
             x = squeeze(x, 0 if self.batch_first else 1)
@@ -197,6 +210,7 @@ class RNN(Recurrent):
         dropout: probability that an element between two layers is zeroed in training.
         bidirectional: a second direction, from the end of each sequence to its beginning; y then has 2 H numbers.
         learn_initial: the initial state is a parameter, `h0`, zero at first.
+        deep_output: y holds the outputs of all layers side by side, the first layer's first.
         recurrent_init: "uniform" as in PyTorch, or "orthogonal".
         dtype: of the parameters; float32 by default.
         device: of the parameters.
@@ -222,6 +236,7 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         *,
         learn_initial: bool = False,
+        deep_output: bool = False,
         recurrent_init: Init = "uniform",
         dtype: Any = None,
         device: str = "cpu",
@@ -238,6 +253,7 @@ class RNN(Recurrent):
             dropout,
             bidirectional,
             learn_initial=learn_initial,
+            deep_output=deep_output,
             recurrent_init=recurrent_init,
             dtype=dtype,
             device=device,
@@ -272,7 +288,7 @@ class LSTM(Recurrent):
         forget_bias: what the bias of the forget gate is, in sum, at first (1 is usual: remember); None leaves it
             drawn as the others are.
         learn_initial: the initial states are parameters, `h0` and `c0`, zero at first.
-        recurrent_init, dtype, device: as for `RNN`.
+        deep_output, recurrent_init, dtype, device: as for `RNN`.
 
     Raises:
         ValueError: a size is below 1, or an option is unknown or does not go with another.
@@ -302,6 +318,7 @@ class LSTM(Recurrent):
         peephole: bool = False,
         forget_bias: float | None = None,
         learn_initial: bool = False,
+        deep_output: bool = False,
         recurrent_init: Init = "uniform",
         dtype: Any = None,
         device: str = "cpu",
@@ -325,6 +342,7 @@ class LSTM(Recurrent):
             dropout,
             bidirectional,
             learn_initial=learn_initial,
+            deep_output=deep_output,
             recurrent_init=recurrent_init,
             peepholes=self._gates - 1 if peephole else 0,
             dtype=dtype,
@@ -366,7 +384,7 @@ class GRU(Recurrent):
         reset: "after" the product, as above and in PyTorch, cuDNN and Keras; or "before" it, as in the paper:
             `n = tanh(W_ih x + b_ih + W_hh (r h) + b_hh)`.
         swap_update: `h' = z n + (1 - z) h`, as some textbooks write it.
-        learn_initial, recurrent_init, dtype, device: as for `RNN`.
+        learn_initial, deep_output, recurrent_init, dtype, device: as for `RNN`.
 
     Raises:
         ValueError: a size is below 1, or an option is unknown.
@@ -394,6 +412,7 @@ class GRU(Recurrent):
         reset: Literal["after", "before"] = "after",
         swap_update: bool = False,
         learn_initial: bool = False,
+        deep_output: bool = False,
         recurrent_init: Init = "uniform",
         dtype: Any = None,
         device: str = "cpu",
@@ -411,6 +430,7 @@ class GRU(Recurrent):
             dropout,
             bidirectional,
             learn_initial=learn_initial,
+            deep_output=deep_output,
             recurrent_init=recurrent_init,
             dtype=dtype,
             device=device,

@@ -7,8 +7,16 @@ from collections.abc import Iterable
 
 from ..checks import at_least
 from ..functions import Tensor, clip, concat, float32, no_grad, norm, stack, tensor
+from .recompute import recompute
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "vector_to_parameters"]
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "get_total_norm",
+    "parameters_to_vector",
+    "recompute",
+    "vector_to_parameters",
+]
 
 
 def _with_gradients(op: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .batches import causal_mask, pad_sequences, padding_mask
+from .generate import generate, stream
 from .sampling import Sampler, perplexity, sample
 from .tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, load_tokenizer
 
@@ -12,9 +13,11 @@ __all__ = [
     "Sampler",
     "Tokenizer",
     "causal_mask",
+    "generate",
     "load_tokenizer",
     "pad_sequences",
     "padding_mask",
     "perplexity",
     "sample",
+    "stream",
 ]

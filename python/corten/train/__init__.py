@@ -6,6 +6,7 @@ from .callbacks import Callback, EarlyStopping
 from .history import History
 from .metrics import Accuracy, MeanAbsoluteError, Metric
 from .trainer import NonFiniteLossError, Trainer
+from .truncated import TruncatedBPTT, detach_state
 
 __all__ = [
     "Accuracy",
@@ -16,4 +17,6 @@ __all__ = [
     "Metric",
     "NonFiniteLossError",
     "Trainer",
+    "TruncatedBPTT",
+    "detach_state",
 ]

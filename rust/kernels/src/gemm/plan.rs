@@ -123,11 +123,12 @@ impl<'a, T: Real> Plan<'a, T> {
         let panels = n.div_ceil(kernels.nr);
         let strip_count = m.div_ceil(kernels.mr);
         let in_place = b.cs == 1 && m < PACK_ROWS;
-        let by_rows = threads > 1
-            && !in_place
-            && panels < 4 * threads
-            && strip_count > panels
-            && strip_count >= 2 * threads;
+        // Otherwise every element of a strip would touch its own cache line, many of them in the same set.
+        let pack_a = a.cs != 1 && k > 1 && n > kernels.nr;
+        // Split by columns, every task packs all of A: no good if that is the long side.
+        let few = panels < 4 * threads || (pack_a && strip_count > 2 * panels);
+        let by_rows =
+            threads > 1 && !in_place && few && strip_count > panels && strip_count >= 2 * threads;
         let split = if by_rows {
             let packed = Buffer::new(k * panels * kernels.nr);
             Split::Rows(strip_count.div_ceil(4 * threads), packed)
@@ -137,8 +138,6 @@ impl<'a, T: Real> Plan<'a, T> {
             let tasks = panels.div_ceil(fits).next_multiple_of(threads).max(1);
             Split::Columns(panels.div_ceil(tasks).max(1))
         };
-        // Otherwise every element of a strip would touch its own cache line, many of them in the same set.
-        let pack_a = a.cs != 1 && k > 1 && n > kernels.nr;
         Plan {
             m,
             n,

@@ -45,7 +45,7 @@ pub fn rnn_backward<T: Real>(
     assert!(state(grads.c0.as_ref().map(|g| g.len())));
 
     let cost = alloc_steps::<T>(p, rows);
-    let lanes = Lanes::new(p, lengths, cost, w.u.len() * size_of::<T>());
+    let lanes = Lanes::new(p, lengths, cost, size_of_val(w.u));
     // Gates to units. Without a step before the first nobody asks what would go there.
     let u = Packed::new(gates * h, h, 1, &|_| Mat {
         data: w.u,
@@ -261,7 +261,8 @@ impl<T: Real> Call<'_, T> {
     fn step(&self, st: &States<'_, T>, s: usize, team: Option<&Team<'_>>, blocks: Range<usize>) {
         let (p, u, h) = (self.p, self.u, self.p.h);
         let starts = Starts::new(p, st.lane, s);
-        let active = starts.gates.len();
+        let at = starts.tables();
+        let active = at.gates.len();
         // Where h and c before this step lie: rows of the results of the step before, or initial states.
         let initial = |from: *const T, i: usize| {
             if from.is_null() {
@@ -290,7 +291,7 @@ impl<T: Real> Call<'_, T> {
         let body = Backward {
             cell: p.cell,
             reset_pass: false,
-            at: starts.tables(),
+            at,
             h,
             block: (0, 0),
             gates: self.gates.0.cast_const(),

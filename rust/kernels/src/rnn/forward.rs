@@ -57,7 +57,7 @@ pub fn rnn_forward<T: Real>(
     });
     inputs(p, rows, w, x, kept.gates);
     let steps = alloc_steps::<T>(p, rows);
-    let lanes = Lanes::new(p, lengths, steps, w.u.len() * size_of::<T>());
+    let lanes = Lanes::new(p, lengths, steps, size_of_val(w.u));
     let gates = p.cell.gates();
     let u = Packed::new(h, h, gates, &|g| Mat {
         data: w.u,
@@ -116,9 +116,13 @@ pub(super) fn alloc_steps<T>(p: &Rnn, rows: usize) -> Cost {
     Cost {
         // An activation costs as much as some ten multiplications.
         flops: flops + 20.0 * rows as f64 * p.wide() as f64,
-        bytes: (rows * p.wide() * size_of::<T>()) as f64,
+        // Every step reads all weights, from a second-level cache at best.
+        bytes: (rows.div_ceil(p.n.max(1)) * p.wide() * p.h * size_of::<T>()) as f64,
     }
 }
+
+/// One step of a lane, for some blocks of units.
+type Step<'a, S> = dyn Fn(&S, usize, Option<&Team<'_>>, Range<usize>) + Sync + 'a;
 
 /// Runs all steps of all lanes: lanes side by side, or one lane whose units the threads of a region share.
 pub(super) fn run_lanes<'l, S: Sync>(
@@ -126,7 +130,7 @@ pub(super) fn run_lanes<'l, S: Sync>(
     cost: Cost,
     blocks: usize,
     begin: &(dyn Fn(&'l Lane) -> S + Sync),
-    step: &(dyn Fn(&S, usize, Option<&Team<'_>>, Range<usize>) + Sync),
+    step: &Step<'_, S>,
     end: &(dyn Fn(&S) + Sync),
     ascending: bool,
 ) {
@@ -135,7 +139,7 @@ pub(super) fn run_lanes<'l, S: Sync>(
         .iter()
         .map(|l| l.len.iter().sum::<usize>() as f64)
         .sum();
-    let each = cost.flops / all.max(1.0);
+    let each = cost.micros() * 100e3 / all.max(1.0);
     let number = |steps: usize, i: usize| if ascending { i } else { steps - 1 - i };
     if !lanes.shared {
         for_each(lanes.lanes.len(), cost, &|l| {
@@ -279,26 +283,54 @@ struct States<'l, T> {
 
 /// Where rows begin, of a lane's running sequences.
 pub(super) struct Starts {
-    pub gates: Vec<usize>,
-    pub units: Vec<usize>,
-    pub y: Vec<usize>,
+    /// Of up to `FEW` sequences, for which a step may be too short to ask for memory.
+    few: [[usize; FEW]; 3],
+    many: [Vec<usize>; 3],
+    active: usize,
 }
+const FEW: usize = 4;
 
 impl Starts {
     pub fn new(p: &Rnn, lane: &Lane, s: usize) -> Starts {
         let active = lane.active(s);
-        let rows = |f: &dyn Fn(usize) -> usize| alloc::collect((0..active).map(f));
-        Starts {
-            gates: rows(&|i| lane.row(i, s) * p.wide()),
-            units: rows(&|i| lane.row(i, s) * p.h),
-            y: rows(&|i| lane.y_row(i, s) * p.y_row + p.column),
+        let (wide, h) = (p.wide(), p.h);
+        let at = |i: usize| {
+            let row = lane.row(i, s);
+            [row * wide, row * h, lane.y_row(i, s) * p.y_row + p.column]
+        };
+        let mut starts = Starts {
+            few: [[0; FEW]; 3],
+            many: [const { Vec::new() }; 3],
+            active,
+        };
+        if active <= FEW {
+            for i in 0..active {
+                for (table, start) in starts.few.iter_mut().zip(at(i)) {
+                    table[i] = start;
+                }
+            }
+        } else {
+            starts.many = [0, 1, 2].map(|_| alloc::vec(active));
+            for i in 0..active {
+                for (table, start) in starts.many.iter_mut().zip(at(i)) {
+                    table.push(start);
+                }
+            }
+        }
+        starts
+    }
+    fn table(&self, which: usize) -> &[usize] {
+        if self.active <= FEW {
+            &self.few[which][..self.active]
+        } else {
+            &self.many[which]
         }
     }
     pub fn tables(&self) -> Tables<'_> {
         Tables {
-            gates: &self.gates,
-            units: &self.units,
-            y: &self.y,
+            gates: self.table(0),
+            units: self.table(1),
+            y: self.table(2),
         }
     }
 }
@@ -357,7 +389,8 @@ impl<T: Real> Call<'_, T> {
     fn step(&self, st: &States<'_, T>, s: usize, team: Option<&Team<'_>>, blocks: Range<usize>) {
         let (p, u) = (self.p, self.u);
         let starts = Starts::new(p, st.lane, s);
-        let active = starts.gates.len();
+        let at = starts.tables();
+        let active = at.gates.len();
         let (state, next) = (&st.h[s % 2], &st.h[(s + 1) % 2]);
         let a = Rows {
             at: state.ptr().cast_const(),
@@ -366,14 +399,14 @@ impl<T: Real> Call<'_, T> {
         };
         let kept_hidden = p.cell.has_hidden() && !self.hidden.0.is_null();
         let (hidden, hidden_at) = if kept_hidden {
-            (self.hidden.0, &starts.units[..])
+            (self.hidden.0, at.units)
         } else {
             (st.extra.ptr(), &st.compact[..active])
         };
         let body = Forward {
             cell: p.cell,
             reset_pass: false,
-            at: starts.tables(),
+            at,
             h: p.h,
             block: (0, 0),
             gates: self.gates.0,
@@ -414,7 +447,7 @@ impl<T: Real> Call<'_, T> {
             Cell::Gru { before: true, .. } => {
                 for r in pieces(blocks.clone()) {
                     for gate in 0..2 {
-                        product(gate, r.clone(), a, gate_to(gate), &starts.gates, true);
+                        product(gate, r.clone(), a, gate_to(gate), at.gates, true);
                     }
                     let body = Forward {
                         reset_pass: true,
@@ -432,7 +465,7 @@ impl<T: Real> Call<'_, T> {
                     ..a
                 };
                 for r in pieces(blocks) {
-                    product(2, r.clone(), reset, gate_to(2), &starts.gates, true);
+                    product(2, r.clone(), reset, gate_to(2), at.gates, true);
                     dispatch_on(
                         self.isa,
                         Forward {
@@ -448,7 +481,7 @@ impl<T: Real> Call<'_, T> {
                         if gate == 2 && cell.has_hidden() {
                             product(2, r.clone(), a, hidden, hidden_at, false);
                         } else {
-                            product(gate, r.clone(), a, gate_to(gate), &starts.gates, true);
+                            product(gate, r.clone(), a, gate_to(gate), at.gates, true);
                         }
                     }
                     dispatch_on(
