@@ -1,6 +1,7 @@
 //! Real reductions: rows whose elements are dense, columns that lie side by side, and gathered rows for the rest; the
 //! same additions in the same order in all three.
 use super::fold::{FOLD_CHUNK, Fold, Tree, Trees};
+use super::tall;
 use crate::element::{Real, Strided};
 use crate::layout::{CHUNK, Dims, check_bounds, gather, numel, offset_of};
 use crate::parallel::{Cost, SharedMut, abandoned, for_each, for_each_chunk};
@@ -43,7 +44,11 @@ pub(super) fn reduce<T: Real, O: Fold>(
     let dense = i.len() == 0 || (i.len() == 1 && i.strides(0)[0] == 1);
     let side_by_side = o.len() > 0 && o.strides(0)[o.len() - 1] == 1;
     if side_by_side && (!dense || k == 1) {
-        columns::<T, O>(isa, &o, &i, base, out);
+        if i.len() == 1 && k >= tall::ROWS {
+            tall::tall::<T, O>(isa, &o, i.strides(0)[0], k, Base(base), out);
+        } else {
+            columns::<T, O>(isa, &o, &i, base, out);
+        }
     } else if dense && rows < 16 && k >= 4 * CHUNK {
         for (r, y) in out.iter_mut().enumerate() {
             *y = long_row::<T, O>(
@@ -74,7 +79,7 @@ pub(super) fn reduce<T: Real, O: Fold>(
     }
 }
 
-struct Base<T>(*const T);
+pub(super) struct Base<T>(pub(super) *const T);
 // SAFETY: only read through; T: Real is Sync.
 unsafe impl<T> Sync for Base<T> {}
 

@@ -5,6 +5,7 @@ use crate::simd::isa;
 mod float;
 mod fold;
 mod plain;
+mod tall;
 #[cfg(test)]
 mod tests;
 

@@ -163,6 +163,53 @@ fn long_rows() {
     }
 }
 
+/// Many rows of columns side by side: with and without gaps, more columns than a strip, last chunks of few rows.
+#[test]
+fn tall_columns_equal_rows() {
+    let rows = [64, 65, 79, 100, 4096 + 3, 4096 + 70];
+    let cases = rows.into_iter().flat_map(|k| {
+        let many = if k < 4096 { 1100 } else { 300 };
+        [
+            (1, 3, 0),
+            (1, many, 0),
+            (1, many, 7),
+            (2, 67, 1),
+            (20, 5, 0),
+        ]
+        .map(|(images, c, gap)| (k, images, c, gap))
+    });
+    for (k, images, c, gap) in cases {
+        let step = c + gap;
+        let x = Operand::<f32>::new(&[images * k * step], 3, false);
+        let columns = Operand {
+            offset: 0,
+            strides: vec![(k * step) as isize, 1, step as isize],
+            ..x
+        };
+        let (outer, inner) = ([images, c], [k]);
+        let dense = columns.dense(&[images, c, k]);
+        let mut want = vec![0.0; images * c];
+        for isa in available() {
+            with_isa(isa, || {
+                for op in OPS {
+                    reduce(op, &outer, &inner, dense.get(), &mut want);
+                    for threads in [1, 3] {
+                        let mut got = vec![9.0; images * c];
+                        with_forced_threads(threads, || {
+                            reduce(op, &outer, &inner, columns.get(), &mut got);
+                        });
+                        assert_eq!(
+                            bits(&got),
+                            bits(&want),
+                            "{isa:?} {op:?} {k} rows of {images} x {c} + {gap}"
+                        );
+                    }
+                }
+            });
+        }
+    }
+}
+
 #[test]
 fn threads_do_not_change_bits() {
     let x = Operand::<f32>::new(&[1_300_021], 8, false).data;
