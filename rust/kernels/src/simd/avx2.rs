@@ -63,6 +63,16 @@ impl Simd for Avx2<f32> {
         unsafe { _mm256_storeu_ps(p, v) }
     }
     #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: __m256) {
+        // SAFETY: the caller's promise: LANES elements at p, aligned.
+        unsafe { _mm256_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every x86-64 CPU has it.
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> __m256 {
         // SAFETY: a masked load touches only the first n elements.
         unsafe { _mm256_maskload_ps(p, window32(n)) }
@@ -127,13 +137,18 @@ impl Simd for Avx2<f32> {
         mask_bits(a) -> u32 = _mm256_movemask_ps(a) as u32;
         select(m, a, b) -> __m256 = _mm256_blendv_ps(b, a, m);
         scale(x, n) -> __m256 = {
-            // Three factors, so that each power of two is normal and only the last product can round; see Scalar.
-            let third = _mm256_round_ps::<ZERO>(_mm256_mul_ps(n, _mm256_set1_ps(1.0 / 3.0)));
-            let rest = _mm256_sub_ps(n, _mm256_add_ps(third, third));
-            let (a, b) = (pow2_ps(third), pow2_ps(rest));
-            _mm256_mul_ps(_mm256_mul_ps(_mm256_mul_ps(x, a), a), b)
+            // Half of n goes to the exponent, where the result is normal; only the product with the other half can round.
+            // A NaN in n becomes -2^31: nothing is added, and the factor is 1.
+            let n = _mm256_cvtps_epi32(n);
+            let half = _mm256_srai_epi32::<1>(n);
+            let rest = _mm256_add_epi32(_mm256_sub_epi32(n, half), _mm256_set1_epi32(127));
+            let x = _mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32::<23>(half));
+            _mm256_mul_ps(_mm256_castsi256_ps(x), _mm256_castsi256_ps(_mm256_slli_epi32::<23>(rest)))
         };
-        pow2(n) -> __m256 = pow2_ps(n);
+        pow2(n) -> __m256 = {
+            let e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(e))
+        };
         split(x) -> (__m256, __m256) = {
             let half = _mm256_set1_epi32(0x3f35_04f3);
             let bits = _mm256_sub_epi32(_mm256_castps_si256(x), half);
@@ -179,28 +194,6 @@ impl Simd for Avx2<f32> {
     }
 }
 
-/// `2^n` for integer-valued n in the normal range.
-#[inline(always)]
-unsafe fn pow2_ps(n: __m256) -> __m256 {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(e))
-    }
-}
-/// `2^n` for integer-valued n in the normal range.
-#[inline(always)]
-unsafe fn pow2_pd(n: __m256d) -> __m256d {
-    // SAFETY: the caller has AVX2.
-    unsafe {
-        let e = _mm256_add_epi64(
-            _mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n)),
-            _mm256_set1_epi64x(1023),
-        );
-        _mm256_castsi256_pd(_mm256_slli_epi64::<52>(e))
-    }
-}
-
 impl Simd for Avx2<f64> {
     type T = f64;
     type V = __m256d;
@@ -223,6 +216,16 @@ impl Simd for Avx2<f64> {
     unsafe fn store(p: *mut f64, v: __m256d) {
         // SAFETY: the caller's promise: LANES elements at p.
         unsafe { _mm256_storeu_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut f64, v: __m256d) {
+        // SAFETY: the caller's promise: LANES elements at p, aligned.
+        unsafe { _mm256_stream_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every x86-64 CPU has it.
+        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     unsafe fn load_n(p: *const f64, n: usize) -> __m256d {
@@ -285,12 +288,18 @@ impl Simd for Avx2<f64> {
         mask_bits(a) -> u32 = _mm256_movemask_pd(a) as u32;
         select(m, a, b) -> __m256d = _mm256_blendv_pd(b, a, m);
         scale(x, n) -> __m256d = {
-            let third = _mm256_round_pd::<ZERO>(_mm256_mul_pd(n, _mm256_set1_pd(1.0 / 3.0)));
-            let rest = _mm256_sub_pd(n, _mm256_add_pd(third, third));
-            let (a, b) = (pow2_pd(third), pow2_pd(rest));
-            _mm256_mul_pd(_mm256_mul_pd(_mm256_mul_pd(x, a), a), b)
+            // As for f32. Shifted by 52 bits, a NaN's halves are 0 here too.
+            let n = _mm256_cvtpd_epi32(n);
+            let half = _mm_srai_epi32::<1>(n);
+            let rest = _mm256_cvtepi32_epi64(_mm_add_epi32(_mm_sub_epi32(n, half), _mm_set1_epi32(1023)));
+            let half = _mm256_slli_epi64::<52>(_mm256_cvtepi32_epi64(half));
+            let x = _mm256_add_epi64(_mm256_castpd_si256(x), half);
+            _mm256_mul_pd(_mm256_castsi256_pd(x), _mm256_castsi256_pd(_mm256_slli_epi64::<52>(rest)))
         };
-        pow2(n) -> __m256d = pow2_pd(n);
+        pow2(n) -> __m256d = {
+            let e = _mm_add_epi32(_mm256_cvtpd_epi32(n), _mm_set1_epi32(1023));
+            _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_cvtepi32_epi64(e)))
+        };
         split(x) -> (__m256d, __m256d) = {
             // No arithmetic 64-bit shift and no i64 -> f64 here: bias the exponent so that a logical shift does, and
             // read it as the low bits of 2^52.

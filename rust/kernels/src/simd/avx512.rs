@@ -54,6 +54,16 @@ impl Simd for Avx512<f32> {
         unsafe { _mm512_storeu_ps(p, v) }
     }
     #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: __m512) {
+        // SAFETY: the caller's promise: LANES elements at p, aligned.
+        unsafe { _mm512_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every x86-64 CPU has it.
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> __m512 {
         // SAFETY: a masked load touches only the first n elements.
         unsafe { _mm512_maskz_loadu_ps(Self::mask_first(n), p) }
@@ -91,7 +101,10 @@ impl Simd for Avx512<f32> {
         lt(a, b) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b);
         le(a, b) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b);
         scale(x, n) -> __m512 = _mm512_scalef_ps(x, n);
-        pow2(n) -> __m512 = _mm512_scalef_ps(_mm512_set1_ps(1.0), n);
+        pow2(n) -> __m512 = {
+            let e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(e))
+        };
         split(x) -> (__m512, __m512) = {
             let half = _mm512_set1_epi32(0x3f35_04f3);
             let bits = _mm512_sub_epi32(_mm512_castps_si512(x), half);
@@ -190,6 +203,16 @@ impl Simd for Avx512<f64> {
         unsafe { _mm512_storeu_pd(p, v) }
     }
     #[inline(always)]
+    unsafe fn stream(p: *mut f64, v: __m512d) {
+        // SAFETY: the caller's promise: LANES elements at p, aligned.
+        unsafe { _mm512_stream_pd(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: every x86-64 CPU has it.
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn load_n(p: *const f64, n: usize) -> __m512d {
         // SAFETY: a masked load touches only the first n elements.
         unsafe { _mm512_maskz_loadu_pd(Self::mask_first(n), p) }
@@ -227,7 +250,10 @@ impl Simd for Avx512<f64> {
         lt(a, b) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_LT_OQ>(a, b);
         le(a, b) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_LE_OQ>(a, b);
         scale(x, n) -> __m512d = _mm512_scalef_pd(x, n);
-        pow2(n) -> __m512d = _mm512_scalef_pd(_mm512_set1_pd(1.0), n);
+        pow2(n) -> __m512d = {
+            let e = _mm512_add_epi64(_mm512_cvtpd_epi64(n), _mm512_set1_epi64(1023));
+            _mm512_castsi512_pd(_mm512_slli_epi64::<52>(e))
+        };
         split(x) -> (__m512d, __m512d) = {
             let half = _mm512_set1_epi64(0x3fe6_a09e_667f_3bcd);
             let bits = _mm512_sub_epi64(_mm512_castpd_si512(x), half);

@@ -95,6 +95,29 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Writes the first `n <= LANES` elements and nothing else.
     unsafe fn store_n(p: *mut Self::T, v: Self::V, n: usize);
 
+    /// [`Simd::store`] past the caches, to an address that is a multiple of the vector's size; others may only read it after
+    /// [`Simd::fence`].
+    #[inline(always)]
+    unsafe fn stream(p: *mut Self::T, v: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::store(p, v) }
+    }
+    /// Lets what was streamed before be seen before what is written after.
+    #[inline(always)]
+    unsafe fn fence() {}
+    /// [`Simd::stream`] if `past`, else [`Simd::store`].
+    #[inline(always)]
+    unsafe fn put(past: bool, p: *mut Self::T, v: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if past {
+                Self::stream(p, v);
+            } else {
+                Self::store(p, v);
+            }
+        }
+    }
+
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -135,9 +158,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Inverse of [`Simd::mask_bits`]; bits from `LANES` up are ignored.
     unsafe fn mask_from_bits(bits: u32) -> Self::M;
 
-    /// `x * 2^n`, rounded once, for integer-valued `n` with `|n| <= 2200` (f64) or `|n| <= 300` (f32) and `x` in [1/2, 2].
+    /// `x * 2^n`, rounded once, for integer-valued `n` with `|n| <= 2000` (f64) or `|n| <= 250` (f32) and `x` in [1/2, 2]; NaN
+    /// when both are.
     unsafe fn scale(x: Self::V, n: Self::V) -> Self::V;
-    /// `2^n` for integer-valued `n` in the range of normal numbers; some number for any other `n`.
+    /// `2^n` for integer-valued `n` from -1023 to 1023 (f64) or from -127 to 127 (f32), but 0 for the lowest; 1 for NaN,
+    /// some number for any other `n`.
     unsafe fn pow2(n: Self::V) -> Self::V;
     /// `(m, e)` with `x = m * 2^e` and `sqrt(1/2) <= m < sqrt(2)`, for positive normal `x`.
     unsafe fn split(x: Self::V) -> (Self::V, Self::V);

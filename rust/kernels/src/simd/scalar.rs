@@ -194,13 +194,6 @@ macro_rules! scalar {
                 )
             }
             #[inline(always)]
-            unsafe fn pow2(n: Self::V) -> Self::V {
-                n.map(
-                    #[inline(always)]
-                    |n| $pow((n as i32).clamp(1 - $bias, $bias)),
-                )
-            }
-            #[inline(always)]
             unsafe fn scale(x: Self::V, n: Self::V) -> Self::V {
                 let mut out = x;
                 for i in 0..$n {
@@ -213,6 +206,13 @@ macro_rules! scalar {
                     out[i] = x[i] * pa * pa * pb;
                 }
                 out
+            }
+            #[inline(always)]
+            unsafe fn pow2(n: Self::V) -> Self::V {
+                n.map(
+                    #[inline(always)]
+                    |n| $t::from_bits((((n as i32).clamp(-$bias, $bias) + $bias) as $u) << $mant),
+                )
             }
             #[inline(always)]
             unsafe fn split(x: Self::V) -> (Self::V, Self::V) {

@@ -234,6 +234,16 @@ impl<T: Real> Kernel<T> for Methods<T> {
                     |_i| want
                 );
             }
+            let bias: i32 = if size_of::<T>() == 4 { 127 } else { 1023 };
+            for k in -bias..=bias {
+                let want = if k == -bias { 0.0 } else { 2f64.powi(k) };
+                check!(
+                    "pow2",
+                    arr(S::pow2(S::splat(T::from_f64(k.into())))),
+                    |_i| { T::from_f64(want) }
+                );
+            }
+            check!("pow2 of NaN", arr(S::pow2(S::splat(T::NAN))), |_i| T::ONE);
             for k in 0..400 {
                 let span = if size_of::<T>() == 4 { 120.0 } else { 1000.0 };
                 let x = T::from_f64((f64::from(k) / 200.0 - 1.0) * span).exp();
