@@ -25,6 +25,7 @@ pub mod scan;
 pub mod simd;
 pub mod softmax;
 pub mod sort;
+mod stream;
 mod sum;
 
 pub use element::{Number, Real, Strided};

@@ -6,8 +6,8 @@ use crate::element::Real;
 use crate::layout::numel;
 use crate::parallel::{SharedMut, abandoned};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
-use crate::softmax::{exp_sum, log_one, over_rows, row_max};
-use crate::sum::{CHUNK, Pairwise, add_first, each_vector, fold, load, store};
+use crate::softmax::{Waiting, exp_sum, log_one, over_rows, row_max};
+use crate::sum::{CHUNK, Pairwise, add_first, each_vector, fold, load, put};
 
 /// What a row should be.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +128,9 @@ pub fn cross_entropy<T: Real>(
 
 struct Backward<'a, T> {
     cols: usize,
+    /// Write past the caches.
+    past: bool,
+    waiting: &'a Waiting<T>,
     x: &'a [T],
     target: Target<'a, T>,
     lse: &'a [T],
@@ -140,6 +143,8 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
     unsafe fn run<S: Simd<T = T>>(self) {
         let Backward {
             cols,
+            past,
+            waiting,
             x,
             target,
             lse,
@@ -156,16 +161,20 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
             unsafe {
                 // exp(x - lse) adds up to 1 but for the rounding of lse, which for logits of 10,000 is half a
                 // thousandth; dividing by the sum removes it, and costs one more look at a row in cache.
-                let sum = exp_sum::<S>(x, lse[r], dx.as_mut_ptr());
+                let e = waiting.of(dx);
+                let sum = exp_sum::<S>(x, lse[r], e);
                 match target {
                     Target::Index(t) => {
-                        let scale = S::splat(g / sum);
+                        let class = t[r] as usize;
+                        assert!(class < cols, "class out of range");
+                        let scale = g / sum;
+                        let hit = *e.add(class) * scale - g;
+                        let scale = S::splat(scale);
                         each_vector!(S, cols, |i, n, _k| {
-                            let p = dx.as_mut_ptr().add(i);
-                            store::<S>(p, S::mul(load::<S>(p, n), scale), n);
+                            let v = S::mul(load::<S>(e.add(i), n), scale);
+                            put::<S>(past, dx.as_mut_ptr().add(i), v, n);
                         });
-                        let hit = &mut dx[t[r] as usize];
-                        *hit = *hit - g;
+                        dx[class] = hit;
                     }
                     Target::Probs(t) => {
                         let t = &t[r * cols..(r + 1) * cols];
@@ -183,13 +192,17 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
                         let scale = S::splat(g * (weight.total() / sum));
                         let g = S::splat(g);
                         each_vector!(S, cols, |i, n, _k| {
-                            let p = dx.as_mut_ptr().add(i);
                             let hit = S::mul(g, load::<S>(t.as_ptr().add(i), n));
-                            store::<S>(p, S::fms(load::<S>(p, n), scale, hit), n);
+                            let v = S::fms(load::<S>(e.add(i), n), scale, hit);
+                            put::<S>(past, dx.as_mut_ptr().add(i), v, n);
                         });
                     }
                 }
             }
+        }
+        if past {
+            // SAFETY: run by dispatch.
+            unsafe { S::fence() };
         }
     }
 }
@@ -215,13 +228,17 @@ pub fn cross_entropy_backward<T: Real>(
         return;
     }
     let isa = simd::isa();
+    let past = Waiting::past(1, cols, dx);
     let shared = SharedMut(dx.as_mut_ptr());
     over_rows::<T>(rows, cols, 25.0, 2, |r| {
+        let waiting = &Waiting::new(past, cols);
         let part = r.start * cols..r.end * cols;
         // SAFETY: runs of rows are disjoint parts of dx, which we hold exclusively.
         let dx = unsafe { shared.slice(part.start, part.len()) };
         let body = Backward {
             cols,
+            past,
+            waiting,
             x: &x[part],
             target: target.rows(r.start, r.end, cols),
             lse: &lse[r.clone()],

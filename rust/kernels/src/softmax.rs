@@ -3,10 +3,12 @@
 //! As in PyTorch, a row of nothing but -inf (everything masked) has no softmax and gives NaN; so do rows with +inf or
 //! NaN.
 use crate::element::Real;
+use crate::gemm::buffer::Buffer;
 use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{self, Kernel, Simd, dispatch_on, math};
-use crate::sum::{CHUNK, Pairwise, add_first, each_vector, fold, load, store};
+use crate::stream;
+use crate::sum::{CHUNK, Pairwise, add_first, each_vector, fold, load, put, store};
 use core::ops::Range;
 
 /// Calls `f` on runs of rows of about 16 Ki elements, in parallel.
@@ -56,7 +58,30 @@ pub(crate) unsafe fn row_max<S: Simd>(x: &[S::T]) -> S::T {
     }
 }
 
-/// `sum(exp(x - shift))`; writes the terms to `out` if there is one.
+/// Longest row whose exponentials wait in a buffer for their sum where the result goes past the caches.
+const BUFFERED: usize = 32 << 10;
+
+/// Where a row's exponentials are kept until their sum is known: in the result, or in a buffer of the task.
+pub(crate) struct Waiting<T>(Option<Buffer<T>>);
+impl<T: Real> Waiting<T> {
+    /// Whether results of `rows` rows, beside `operands` arrays of that size, are written past the caches.
+    pub(crate) fn past(operands: usize, cols: usize, out: &[T]) -> bool {
+        let bytes = size_of_val(out).saturating_mul(1 + operands);
+        cols <= BUFFERED && stream::pays_rows(bytes, out.as_ptr(), cols)
+    }
+    pub(crate) fn new(past: bool, cols: usize) -> Self {
+        Waiting(past.then(|| Buffer::new(cols)))
+    }
+    #[inline(always)]
+    pub(crate) fn of(&self, row: &mut [T]) -> *mut T {
+        match &self.0 {
+            Some(b) => b.ptr(),
+            None => row.as_mut_ptr(),
+        }
+    }
+}
+
+/// `sum(exp(x - shift))` for `shift` of about the largest element; writes the terms to `out` if there is one.
 /// # Safety
 /// S is enabled; `out` is null or has room for the row (and may be the row).
 #[inline(always)]
@@ -71,7 +96,7 @@ pub(crate) unsafe fn exp_sum<S: Simd>(x: &[S::T], shift: S::T, out: *mut S::T) -
             }
             let mut acc = [S::zero(); 4];
             each_vector!(S, x.len(), |i, n, k| {
-                let e = math::exp::<S>(S::sub(load::<S>(x.as_ptr().add(i), n), shift));
+                let e = math::exp_weight::<S>(S::sub(load::<S>(x.as_ptr().add(i), n), shift));
                 if !out.is_null() {
                     store::<S>(out.add(c * CHUNK + i), e, n);
                 }
@@ -92,12 +117,27 @@ pub(crate) unsafe fn log_one<S: Simd>(x: S::T) -> S::T {
     unsafe { S::to_array(math::log::<S>(S::splat(x)))[0] }
 }
 
-struct Forward<'a, T>(bool, usize, &'a [T], &'a mut [T]);
+struct Forward<'a, T> {
+    log: bool,
+    cols: usize,
+    /// Write past the caches.
+    past: bool,
+    waiting: &'a Waiting<T>,
+    x: &'a [T],
+    y: &'a mut [T],
+}
 impl<T: Real> Kernel<T> for Forward<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let Forward(log, cols, x, y) = self;
+        let Forward {
+            log,
+            cols,
+            past,
+            waiting,
+            x,
+            y,
+        } = self;
         for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)) {
             // SAFETY: run by dispatch; x and y are rows of the same length.
             unsafe {
@@ -107,17 +147,22 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
                     let (max, sum) = (S::splat(max), S::splat(log_one::<S>(sum)));
                     each_vector!(S, cols, |i, n, _k| {
                         let v = S::sub(load::<S>(x.as_ptr().add(i), n), max);
-                        store::<S>(y.as_mut_ptr().add(i), S::sub(v, sum), n);
+                        put::<S>(past, y.as_mut_ptr().add(i), S::sub(v, sum), n);
                     });
                 } else {
-                    let sum = exp_sum::<S>(x, max, y.as_mut_ptr());
+                    let e = waiting.of(y);
+                    let sum = exp_sum::<S>(x, max, e);
                     let scale = S::splat(T::ONE / sum);
                     each_vector!(S, cols, |i, n, _k| {
-                        let p = y.as_mut_ptr().add(i);
-                        store::<S>(p, S::mul(load::<S>(p, n), scale), n);
+                        let v = S::mul(load::<S>(e.add(i), n), scale);
+                        put::<S>(past, y.as_mut_ptr().add(i), v, n);
                     });
                 }
             }
+        }
+        if past {
+            // SAFETY: run by dispatch.
+            unsafe { S::fence() };
         }
     }
 }
@@ -130,21 +175,46 @@ pub fn softmax<T: Real>(log: bool, rows: usize, cols: usize, x: &[T], y: &mut [T
         return;
     }
     let isa = simd::isa();
+    let past = Waiting::past(1, cols, y);
     let shared = SharedMut(y.as_mut_ptr());
     over_rows::<T>(rows, cols, 25.0, 2, |r| {
+        let waiting = &Waiting::new(past && !log, cols);
         let x = &x[r.start * cols..r.end * cols];
         // SAFETY: runs of rows are disjoint parts of y, which we hold exclusively.
         let y = unsafe { shared.slice(r.start * cols, r.len() * cols) };
-        dispatch_on(isa, Forward(log, cols, x, y));
+        let body = Forward {
+            log,
+            cols,
+            past,
+            waiting,
+            x,
+            y,
+        };
+        dispatch_on(isa, body);
     });
 }
 
-struct Backward<'a, T>(bool, usize, &'a [T], &'a [T], &'a mut [T]);
+struct Backward<'a, T> {
+    log: bool,
+    cols: usize,
+    /// Write past the caches.
+    past: bool,
+    y: &'a [T],
+    dy: &'a [T],
+    dx: &'a mut [T],
+}
 impl<T: Real> Kernel<T> for Backward<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let Backward(log, cols, y, dy, dx) = self;
+        let Backward {
+            log,
+            cols,
+            past,
+            y,
+            dy,
+            dx,
+        } = self;
         let rows = y.chunks_exact(cols).zip(dy.chunks_exact(cols));
         for ((y, dy), dx) in rows.zip(dx.chunks_exact_mut(cols)) {
             // SAFETY: run by dispatch; y, dy and dx are rows of the same length.
@@ -175,9 +245,13 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
                     } else {
                         S::mul(v, S::sub(d, sum))
                     };
-                    store::<S>(dx.as_mut_ptr().add(i), g, n);
+                    put::<S>(past, dx.as_mut_ptr().add(i), g, n);
                 });
             }
+        }
+        if past {
+            // SAFETY: run by dispatch.
+            unsafe { S::fence() };
         }
     }
 }
@@ -197,12 +271,21 @@ pub fn softmax_backward<T: Real>(
         return;
     }
     let isa = simd::isa();
+    let past = stream::pays_rows(3 * size_of_val(dx), dx.as_ptr(), cols);
     let shared = SharedMut(dx.as_mut_ptr());
     over_rows::<T>(rows, cols, if log { 25.0 } else { 5.0 }, 3, |r| {
         let part = r.start * cols..r.end * cols;
         // SAFETY: runs of rows are disjoint parts of dx, which we hold exclusively.
         let dx = unsafe { shared.slice(part.start, part.len()) };
-        dispatch_on(isa, Backward(log, cols, &y[part.clone()], &dy[part], dx));
+        let body = Backward {
+            log,
+            cols,
+            past,
+            y: &y[part.clone()],
+            dy: &dy[part],
+            dx,
+        };
+        dispatch_on(isa, body);
     });
 }
 

@@ -80,6 +80,21 @@ pub(crate) unsafe fn store<S: Simd>(p: *mut S::T, v: S::V, n: usize) {
     }
 }
 
+/// [`store`], `past` the caches where the vector is a full one; then its address is a multiple of its size.
+/// # Safety
+/// As for [`store`].
+#[inline(always)]
+pub(crate) unsafe fn put<S: Simd>(past: bool, p: *mut S::T, v: S::V, n: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if n == S::LANES {
+            S::put(past, p, v);
+        } else {
+            S::store_n(p, v, n);
+        }
+    }
+}
+
 /// Adds `v` to `acc`; lanes from `n` up stay as they are.
 /// # Safety
 /// S is enabled.

@@ -4,9 +4,9 @@ use crate::simd::{Isa, autovec, dispatch_on};
 
 /// Operations on dense blocks; part of [`crate::Number`], not for use outside of this crate.
 pub trait Blocks: Copy {
-    /// `out[i] = op(a[i], b[i])`
+    /// `out[i] = op(a[i], b[i])`; `past`: write past the caches.
     /// # Safety
-    /// n elements at each pointer; `out` overlaps neither input.
+    /// n elements at each pointer; `out` overlaps neither input, and if `past` is aligned to 64 bytes.
     unsafe fn binary_block(
         isa: Isa,
         op: Binary,
@@ -14,6 +14,7 @@ pub trait Blocks: Copy {
         b: *const Self,
         out: *mut Self,
         n: usize,
+        past: bool,
     );
     /// `out[i] = op(x[i])` for the ops that integers have.
     /// # Safety
@@ -25,7 +26,7 @@ macro_rules! integer {
     ($($t:ident)*) => {$(
         #[allow(unused_comparisons)]
         impl Blocks for $t {
-            unsafe fn binary_block(isa: Isa, op: Binary, a: *const $t, b: *const $t, out: *mut $t, n: usize) {
+            unsafe fn binary_block(isa: Isa, op: Binary, a: *const $t, b: *const $t, out: *mut $t, n: usize, _past: bool) {
                 // SAFETY: the caller's promise.
                 autovec(isa, || unsafe {
                     match op {
@@ -98,7 +99,7 @@ fn power<T: Copy + From<bool>>(x: T, mut k: u64, mul: impl Fn(T, T) -> T) -> T {
 macro_rules! real {
     ($($t:ident)*) => {$(
         impl Blocks for $t {
-            unsafe fn binary_block(isa: Isa, op: Binary, a: *const $t, b: *const $t, out: *mut $t, n: usize) {
+            unsafe fn binary_block(isa: Isa, op: Binary, a: *const $t, b: *const $t, out: *mut $t, n: usize, past: bool) {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match op {
@@ -125,12 +126,12 @@ macro_rules! real {
                                 m
                             }
                         }),
-                        _ => dispatch_on(isa, float::Zip { op, a, b, out, n }),
+                        _ => dispatch_on(isa, float::Zip { op, a, b, out, n, past }),
                     }
                 }
             }
             unsafe fn unary_block(isa: Isa, op: Unary, x: *const $t, out: *mut $t, n: usize) {
-                dispatch_on(isa, float::Map { op, x, out, n });
+                dispatch_on(isa, float::Map { op, x, out, n, past: false });
             }
         }
     )*};

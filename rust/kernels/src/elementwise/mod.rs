@@ -4,6 +4,7 @@ use crate::element::{Number, Real, Strided};
 use crate::layout::{CHUNK, Dims, check_bounds, numel};
 use crate::parallel::{Cost, SharedMut, for_each_chunk};
 use crate::simd::{autovec, dispatch_on, isa};
+use crate::stream;
 
 pub(crate) mod blocks;
 mod copy;
@@ -130,6 +131,11 @@ pub enum Logical {
     Xor,
 }
 
+/// Whether to write `out` past the caches, beside which as much is read for each of `operands`.
+fn past_cache<T>(out: &[T], operands: usize) -> bool {
+    stream::pays(size_of_val(out).saturating_mul(1 + operands), out.as_ptr())
+}
+
 /// A rough number of floating-point operations per element: what decides whether threads are worth waking.
 fn flops(op: Unary) -> usize {
     match op {
@@ -147,9 +153,18 @@ fn flops(op: Unary) -> usize {
 /// # Panics
 /// As all functions here, when `out` has another length than `shape` or an operand leaves its storage.
 pub fn unary<T: Real>(op: Unary, shape: &[usize], x: Strided<'_, T>, out: &mut [T]) {
-    let isa = isa();
+    let (isa, past) = (isa(), past_cache(out, 1));
     drive::map1(flops(op), shape, x, out, |x, out, n| {
-        dispatch_on(isa, float::Map { op, x, out, n });
+        dispatch_on(
+            isa,
+            float::Map {
+                op,
+                x,
+                out,
+                n,
+                past,
+            },
+        );
     });
 }
 /// `Neg`, `Abs`, `Sign`, `Square` (wrapping) for integers.
@@ -175,7 +190,7 @@ pub fn unary_backward<T: Real>(
         UnaryGrad::Relu | UnaryGrad::Sigmoid | UnaryGrad::Tanh | UnaryGrad::Clip { .. } => 3,
         _ => 60,
     };
-    let isa = isa();
+    let (isa, past) = (isa(), past_cache(out, 2));
     drive::map2(flops, shape, saved, g, out, |saved, g, out, n| {
         dispatch_on(
             isa,
@@ -185,6 +200,7 @@ pub fn unary_backward<T: Real>(
                 g,
                 out,
                 n,
+                past,
             },
         );
     });
@@ -206,10 +222,10 @@ pub fn binary<T: Number>(
         Binary::Div => 8,
         _ => 1,
     };
-    let isa = isa();
+    let (isa, past) = (isa(), past_cache(out, 2));
     drive::map2(flops, shape, a, b, out, |a, b, out, n| {
-        // SAFETY: the driver hands out n elements of each.
-        unsafe { T::binary_block(isa, op, a, b, out, n) }
+        // SAFETY: the driver hands out n elements of each, and cuts `out` at multiples of 64 elements.
+        unsafe { T::binary_block(isa, op, a, b, out, n, past) }
     });
 }
 

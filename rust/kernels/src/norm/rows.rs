@@ -10,7 +10,8 @@ use crate::gemm::buffer::Buffer;
 use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
-use crate::sum::{CHUNK, add_first, each_vector, fold, load, store};
+use crate::stream;
+use crate::sum::{CHUNK, add_first, each_vector, fold, load, put, store};
 
 /// Rows whose contributions to gamma and beta are added before they meet those of others.
 const BLOCK: usize = 64;
@@ -21,6 +22,8 @@ struct Forward<'a, T> {
     cols: usize,
     eps: f64,
     centred: bool,
+    /// Write past the caches.
+    past: bool,
     x: &'a [T],
     gamma: Option<&'a [T]>,
     beta: Option<&'a [T]>,
@@ -98,9 +101,13 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
                     if let Some(b) = self.beta {
                         v = S::add(v, load::<S>(b.as_ptr().add(i), n));
                     }
-                    store::<S>(y.as_mut_ptr().add(i), v, n);
+                    put::<S>(self.past, y.as_mut_ptr().add(i), v, n);
                 });
             }
+        }
+        if self.past {
+            // SAFETY: run by dispatch.
+            unsafe { S::fence() };
         }
     }
 }
@@ -132,6 +139,7 @@ pub fn layer_norm<T: Real>(
         return rstd.fill(T::NAN);
     }
     let isa = simd::isa();
+    let past = stream::pays_rows(2 * size_of_val(y), y.as_ptr(), cols);
     let [y, mean, rstd] = [y, mean, rstd].map(|s| SharedMut(s.as_mut_ptr()));
     let cost = Cost {
         flops: 8.0 * x.len() as f64,
@@ -151,6 +159,7 @@ pub fn layer_norm<T: Real>(
             cols,
             eps,
             centred,
+            past,
             x: &x[at..at + len],
             gamma,
             beta,
@@ -165,6 +174,8 @@ pub fn layer_norm<T: Real>(
 struct Backward<'a, T> {
     cols: usize,
     centred: bool,
+    /// Write past the caches.
+    past: bool,
     x: &'a [T],
     dy: &'a [T],
     mean: &'a [T],
@@ -181,31 +192,16 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(mut self) {
         let cols = self.cols;
+        let pointer = |d: &mut Option<&mut [T]>| {
+            d.as_deref_mut()
+                .map_or(core::ptr::null_mut(), |d| d.as_mut_ptr())
+        };
+        let (dgamma, dbeta) = (pointer(&mut self.dgamma), pointer(&mut self.dbeta));
         for r in 0..self.mean.len() {
             let (x, dy) = (&self.x[r * cols..][..cols], &self.dy[r * cols..][..cols]);
             // SAFETY: run by dispatch; all of a row's operands have cols elements.
             unsafe {
                 let (mean, rstd) = (S::splat(self.mean[r]), S::splat(self.rstd[r]));
-                if let Some(d) = self.dgamma.as_deref_mut() {
-                    each_vector!(S, cols, |i, n, _k| {
-                        let v = load::<S>(x.as_ptr().add(i), n);
-                        let xh = S::mul(S::sub(v, mean), rstd);
-                        let g = load::<S>(dy.as_ptr().add(i), n);
-                        let old = load::<S>(d.as_ptr().add(i), n);
-                        store::<S>(d.as_mut_ptr().add(i), S::fma(g, xh, old), n);
-                    });
-                }
-                if let Some(d) = self.dbeta.as_deref_mut() {
-                    each_vector!(S, cols, |i, n, _k| {
-                        let g = load::<S>(dy.as_ptr().add(i), n);
-                        let old = load::<S>(d.as_ptr().add(i), n);
-                        store::<S>(d.as_mut_ptr().add(i), S::add(old, g), n);
-                    });
-                }
-                let Some(dx) = self.dx.as_deref_mut() else {
-                    continue;
-                };
-                let dx = &mut dx[r * cols..][..cols];
                 // Sums of h = gamma dy, and of h xh.
                 let (mut sum, mut dot) = (0.0, 0.0);
                 for at in (0..cols).step_by(CHUNK) {
@@ -218,16 +214,29 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
                         let i = at + i;
                         let v = load::<S>(x.as_ptr().add(i), n);
                         let xh = first::<S>(S::mul(S::sub(v, mean), rstd), n);
-                        let mut h = load::<S>(dy.as_ptr().add(i), n);
-                        if let Some(g) = self.gamma {
-                            h = S::mul(h, load::<S>(g.as_ptr().add(i), n));
+                        let g = load::<S>(dy.as_ptr().add(i), n);
+                        if !dgamma.is_null() {
+                            let p = dgamma.add(i);
+                            store::<S>(p, S::fma(g, xh, load::<S>(p, n)), n);
                         }
+                        if !dbeta.is_null() {
+                            let p = dbeta.add(i);
+                            store::<S>(p, S::add(load::<S>(p, n), g), n);
+                        }
+                        let h = match self.gamma {
+                            Some(gamma) => S::mul(g, load::<S>(gamma.as_ptr().add(i), n)),
+                            None => g,
+                        };
                         sums[j] = S::add(sums[j], h);
                         dots[j] = S::fma(h, xh, dots[j]);
                     });
                     sum += fold::<S>(sums).to_f64();
                     dot += fold::<S>(dots).to_f64();
                 }
+                let Some(dx) = self.dx.as_deref_mut() else {
+                    continue;
+                };
+                let dx = &mut dx[r * cols..][..cols];
                 let sum = if self.centred { sum / cols as f64 } else { 0.0 };
                 let sum = S::splat(T::from_f64(sum));
                 let dot = S::splat(T::from_f64(dot / cols as f64));
@@ -238,10 +247,14 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
                     if let Some(g) = self.gamma {
                         h = S::mul(h, load::<S>(g.as_ptr().add(i), n));
                     }
-                    let d = S::sub(S::sub(h, sum), S::mul(xh, dot));
-                    store::<S>(dx.as_mut_ptr().add(i), S::mul(rstd, d), n);
+                    let d = S::mul(rstd, S::fnma(xh, dot, S::sub(h, sum)));
+                    put::<S>(self.past, dx.as_mut_ptr().add(i), d, n);
                 });
             }
+        }
+        if self.past {
+            // SAFETY: run by dispatch.
+            unsafe { S::fence() };
         }
     }
 }
@@ -293,6 +306,9 @@ pub fn layer_norm_backward<T: Real>(
     };
     let (of_gamma, of_beta) = (sums(&dgamma), sums(&dbeta));
     let pointers = [&of_gamma, &of_beta].map(|v| SharedMut(v.0.ptr()));
+    let past = dx
+        .as_deref()
+        .is_some_and(|d| stream::pays_rows(3 * size_of_val(d), d.as_ptr(), cols));
     let pointer_dx = SharedMut(dx.map_or(core::ptr::null_mut(), |d| d.as_mut_ptr()));
     let wanted = [dgamma.is_some(), dbeta.is_some()];
     let cost = Cost {
@@ -315,6 +331,7 @@ pub fn layer_norm_backward<T: Real>(
             let body = Backward {
                 cols,
                 centred,
+                past,
                 x: &x[part.clone()],
                 dy: &dy[part],
                 mean: &mean[r.clone()],
