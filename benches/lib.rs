@@ -1,5 +1,6 @@
 //! Named workloads shared by the benchmarks of corten, and the yardstick that their figures are measured against.
 use corten_kernels::Real;
+use corten_kernels::parallel::{Cost, SharedMut, for_each_chunk};
 use corten_kernels::simd::{Isa, Kernel, Simd, dispatch_on};
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,80 @@ pub const CONVS: &[Conv] = &[
     conv("1x1 64->256", [4, 64, 28, 256, 1], 1, 0, 1),
     conv("depthwise 3x3", [8, 64, 56, 64, 3], 1, 1, 64),
 ];
+
+/// A kernel over a `(rows, cols)` matrix whose floor is bandwidth.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Matrix {
+    pub name: &'static str,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+const fn matrix(name: &'static str, rows: usize, cols: usize) -> Matrix {
+    Matrix { name, rows, cols }
+}
+
+/// Rows for softmax, layer normalisation and cross-entropy: a classifier's, an image model's, a language model's.
+pub const ROWS: &[Matrix] = &[
+    matrix("64x10", 64, 10),
+    matrix("4096x100", 4096, 100),
+    matrix("4096x512", 4096, 512),
+    matrix("4096x1000", 4096, 1000),
+    matrix("4096x1024", 4096, 1024),
+];
+
+/// Sums over the first axis: a weight's gradient, a bias's, a long narrow one.
+pub const COLUMNS: &[Matrix] = &[
+    matrix("4096x1024", 4096, 1024),
+    matrix("128x512", 128, 512),
+    matrix("200000x10", 200_000, 10),
+];
+
+/// Elements of element-wise cases.
+pub const ELEMENTS: &[usize] = &[8192, 1 << 20];
+
+struct Triad<'a>(&'a [f32], &'a [f32], *mut f32);
+impl Kernel<f32> for Triad<'_> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = f32>>(self) {
+        let Triad(a, b, out) = self;
+        // SAFETY: out has as many elements as a and b, a multiple of 16, and is aligned to 64 bytes.
+        unsafe {
+            let half = S::splat(0.5);
+            for i in (0..a.len()).step_by(S::LANES) {
+                let v = S::fma(half, S::load(a.as_ptr().add(i)), S::load(b.as_ptr().add(i)));
+                S::stream(out.add(i), v);
+            }
+            S::fence();
+        }
+    }
+}
+
+/// GB/s of all threads on `out = a / 2 + b` far beyond the caches, with stores that go past them: the best of some runs.
+pub fn bandwidth(isa: Isa) -> f64 {
+    const N: usize = 8 << 20;
+    const PART: usize = 16 << 10;
+    let (a, b) = (vec![1f32; N], vec![2f32; N]);
+    let mut out = vec![0f32; N + 16];
+    let start = out.as_ptr().align_offset(64);
+    let to = &SharedMut(out[start..].as_mut_ptr());
+    let bytes = 3.0 * 4.0 * N as f64;
+    let cost = Cost { flops: 0.0, bytes };
+    let best = (0..8)
+        .map(|_| {
+            let start = Instant::now();
+            for_each_chunk(N, PART, cost, &|r| {
+                let (a, b) = (&a[r.clone()], &b[r.clone()]);
+                dispatch_on(isa, Triad(a, b, to.0.wrapping_add(r.start)));
+            });
+            start.elapsed()
+        })
+        .min()
+        .unwrap_or(Duration::MAX);
+    bytes / best.as_secs_f64() / 1e9
+}
 
 /// Deterministic numbers in [-1, 1).
 pub fn numbers(len: usize, seed: u32) -> Vec<f32> {

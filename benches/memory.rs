@@ -1,15 +1,23 @@
 //! `cargo bench -p corten-benches --bench memory`: the kernels whose floor is bandwidth, not arithmetic: pooling, softmax,
-//! loss, batch normalisation, optimizer steps, random numbers; and what a parallel region costs. A table in GB/s next
-//! to a copy of the same size, then criterion's statistics. `CORTEN_TABLE=1` stops after the table, `CORTEN_TABLE=max`
-//! (or any part of a name) also leaves other cases out.
-use corten_benches::numbers;
+//! loss, normalisation, sums over rows, activations, embeddings, optimizer steps, random numbers; and what a parallel region
+//! costs. A table in GB/s and in percent of the machine's bandwidth, which is measured first (what stays in a cache may be
+//! faster), next to a copy of the same size; then criterion's statistics. `CORTEN_TABLE=1` stops after the table, `CORTEN_TABLE=max`
+//! (or any parts of names, with commas between them) also leaves other cases out.
+use corten_benches::{COLUMNS, ELEMENTS, Matrix, ROWS, bandwidth, numbers};
+use corten_kernels::Strided;
+use corten_kernels::elementwise::{Binary, Unary, UnaryGrad, binary, unary, unary_backward};
+use corten_kernels::index::{gather_rows, scatter_add_rows};
 use corten_kernels::loss::{Target, cross_entropy, cross_entropy_backward};
-use corten_kernels::norm::{batch_norm_apply, batch_norm_backward, batch_norm_stats};
+use corten_kernels::norm::{
+    batch_norm_apply, batch_norm_backward, batch_norm_stats, layer_norm, layer_norm_backward,
+};
 use corten_kernels::optim::{Adam, AdamItem, Sgd, SgdItem, adam, sgd};
 use corten_kernels::parallel::{Cost, for_each, num_threads, region, set_num_threads};
 use corten_kernels::pool::{
     Pool2d, avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward,
 };
+use corten_kernels::reduce::{Reduce, reduce};
+use corten_kernels::simd::isa;
 use corten_kernels::softmax::{softmax, softmax_backward};
 use corten_kernels::{optim, rng};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -59,17 +67,17 @@ fn pools(out: &mut Vec<Case>) {
 }
 
 fn rows(out: &mut Vec<Case>) {
-    for (rows, cols) in [(64, 10), (4096, 100), (256, 4096)] {
+    for &Matrix { rows, cols, .. } in ROWS {
         let n = rows * cols;
         let (x, dy) = (numbers(n, 1), numbers(n, 2));
-        let mut y = x.clone();
-        softmax(false, rows, cols, &x, &mut y);
-        let (probs, mut dx) = (y.clone(), x.clone());
-        let (x2, x3, mut dx2) = (x.clone(), x.clone(), x.clone());
+        let mut y = aligned(n);
+        softmax(false, rows, cols, &x, y.get());
+        let (probs, mut dx) = (y.get().to_vec(), aligned(n));
+        let (x2, x3, mut dx2) = (x.clone(), x.clone(), aligned(n));
         let bytes = n as f64 * F32;
-        let f = Box::new(move || softmax(false, rows, cols, &x, &mut y));
+        let f = Box::new(move || softmax(false, rows, cols, &x, y.get()));
         out.push((format!("softmax {rows}x{cols}"), 2.0 * bytes, f));
-        let f = Box::new(move || softmax_backward(false, rows, cols, &probs, &dy, &mut dx));
+        let f = Box::new(move || softmax_backward(false, rows, cols, &probs, &dy, dx.get()));
         out.push((format!("softmax backward {rows}x{cols}"), 3.0 * bytes, f));
         let t: Vec<i64> = (0..rows).map(|r| (r * 7 % cols) as i64).collect();
         let t2 = t.clone();
@@ -82,14 +90,119 @@ fn rows(out: &mut Vec<Case>) {
         out.push((format!("cross entropy {rows}x{cols}"), bytes, f));
         let f = Box::new(move || {
             let t = Target::Index(&t2);
-            cross_entropy_backward(rows, cols, &x3, t, &saved, &[1.0], &mut dx2);
+            cross_entropy_backward(rows, cols, &x3, t, &saved, &[1.0], dx2.get());
         });
         out.push((
             format!("cross entropy backward {rows}x{cols}"),
             2.0 * bytes,
             f,
         ));
+        let (x, dy, gamma) = (numbers(n, 1), numbers(n, 2), numbers(cols, 3));
+        let (x2, gamma2) = (x.clone(), gamma.clone());
+        let (mut y, mut mean, mut rstd) = (aligned(n), vec![0.0; rows], vec![1.0; rows]);
+        let f = Box::new(move || {
+            let g = Some(&gamma[..]);
+            layer_norm(
+                rows,
+                cols,
+                true,
+                1e-5,
+                &x,
+                g,
+                g,
+                y.get(),
+                &mut mean,
+                &mut rstd,
+            );
+        });
+        out.push((format!("layer norm {rows}x{cols}"), 2.0 * bytes, f));
+        let (mean, rstd) = (vec![0.1; rows], vec![1.7; rows]);
+        let (mut dx, mut dg, mut db) = (aligned(n), gamma2.clone(), gamma2.clone());
+        let f = Box::new(move || {
+            let d = [Some(dx.get()), Some(&mut dg[..]), Some(&mut db[..])];
+            let [dx, dg, db] = d;
+            let g = Some(&gamma2[..]);
+            layer_norm_backward(rows, cols, true, &x2, &dy, &mean, &rstd, g, dx, dg, db);
+        });
+        out.push((format!("layer norm backward {rows}x{cols}"), 3.0 * bytes, f));
     }
+}
+
+/// Memory that begins where a vector may, as that of tensors does.
+struct Aligned(Vec<f32>, usize);
+impl Aligned {
+    fn get(&mut self) -> &mut [f32] {
+        let n = self.0.len() - 16;
+        &mut self.0[self.1..][..n]
+    }
+}
+fn aligned(n: usize) -> Aligned {
+    let v = vec![1f32; n + 16];
+    let start = v.as_ptr().align_offset(64);
+    Aligned(v, start)
+}
+
+fn dense(data: &[f32]) -> Strided<'_, f32> {
+    Strided {
+        data,
+        offset: 0,
+        strides: &[1],
+    }
+}
+
+fn elements(out: &mut Vec<Case>) {
+    for &n in ELEMENTS {
+        let bytes = n as f64 * F32;
+        let x: Vec<f32> = numbers(n, 1).iter().map(|x| 3.0 * x).collect();
+        for op in [
+            Unary::Gelu,
+            Unary::Tanh,
+            Unary::Exp,
+            Unary::Silu,
+            Unary::Powf(1.7),
+        ] {
+            let (x, mut y) = (x.clone(), aligned(n));
+            let f = Box::new(move || unary(op, &[n], dense(&x), y.get()));
+            out.push((format!("{op:?} of {n}"), 2.0 * bytes, f));
+        }
+        for op in [UnaryGrad::Gelu, UnaryGrad::Tanh, UnaryGrad::Silu] {
+            let (x, g, mut y) = (x.clone(), numbers(n, 2), aligned(n));
+            let f = Box::new(move || unary_backward(op, &[n], dense(&x), dense(&g), y.get()));
+            out.push((format!("{op:?} backward of {n}"), 3.0 * bytes, f));
+        }
+        let (a, b, mut y) = (x, numbers(n, 2), aligned(n));
+        let f = Box::new(move || binary(Binary::Add, &[n], dense(&a), dense(&b), y.get()));
+        out.push((format!("add of {n}"), 3.0 * bytes, f));
+    }
+}
+
+fn columns(out: &mut Vec<Case>) {
+    for &Matrix { name, rows, cols } in COLUMNS {
+        let (x, mut y) = (numbers(rows * cols, 1), vec![0.0; cols]);
+        let bytes = x.len() as f64 * F32;
+        let f = Box::new(move || {
+            let x = Strided {
+                data: &x,
+                offset: 0,
+                strides: &[1, cols as isize],
+            };
+            reduce(Reduce::Sum, &[cols], &[rows], x, &mut y);
+        });
+        out.push((format!("sum over rows of {name}"), bytes, f));
+    }
+}
+
+fn embeddings(out: &mut Vec<Case>) {
+    let (v, d, n) = (10_000, 256, 4096);
+    let bytes = (n * d) as f64 * F32;
+    let at: Vec<i64> = (0..n).map(|i| (i * 7919 % v) as i64).collect();
+    let (w, at2, mut y) = (numbers(v * d, 1), at.clone(), aligned(n * d));
+    let f = Box::new(move || gather_rows(d, &w, &at, y.get()));
+    out.push(("embedding 4096 of 10000x256".into(), 2.0 * bytes, f));
+    let (g, mut dw) = (numbers(n * d, 1), aligned(v * d));
+    let f = Box::new(move || scatter_add_rows(d, &g, &at2, dw.get()));
+    let written = (v * d) as f64 * F32;
+    out.push(("embedding backward".into(), bytes + written, f));
 }
 
 fn norms(out: &mut Vec<Case>) {
@@ -238,7 +351,10 @@ fn cases() -> Vec<Case> {
     }
     regions(&mut out);
     pools(&mut out);
+    elements(&mut out);
+    columns(&mut out);
     rows(&mut out);
+    embeddings(&mut out);
     norms(&mut out);
     steps(&mut out);
     random(&mut out);
@@ -250,8 +366,12 @@ fn table() {
     let filter = std::env::var("CORTEN_TABLE").ok().filter(|f| f != "1");
     for threads in [1, all] {
         set_num_threads(threads);
+        let whole = bandwidth(isa());
         for (name, bytes, mut f) in cases() {
-            if filter.as_deref().is_some_and(|f| !name.contains(f)) {
+            if filter
+                .as_deref()
+                .is_some_and(|f| !f.split(',').any(|f| name.contains(f)))
+            {
                 continue;
             }
             let mut times = Vec::new();
@@ -264,11 +384,12 @@ fn table() {
             }
             times.sort_by(f64::total_cmp);
             let (best, median) = (times[0], times[times.len() / 2]);
+            let rate = bytes / best / 1e9;
             println!(
-                "{name:<40} {threads} thread(s): median {:>9.2} us, best {:>9.2} us, {:>6.1} GB/s",
+                "{name:<40} {threads} thread(s): median {:>9.2} us, best {:>9.2} us, {rate:>6.1} GB/s = {:>5.1} % of {whole:.1}",
                 median * 1e6,
                 best * 1e6,
-                bytes / best / 1e9,
+                100.0 * rate / whole,
             );
         }
     }
