@@ -3,7 +3,9 @@ use crate::element::{Number, Real, Strided};
 use crate::elementwise::fill;
 use crate::layout::{self, CHUNK, Dims, check_bounds, numel, offset_of};
 use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
-use crate::simd::{autovec, isa};
+use crate::simd::{Kernel, Simd, autovec, dispatch_on, isa};
+use crate::stream;
+use crate::sum::{load, put as put_vector, store};
 
 /// Row numbers as offsets; panics when one is outside.
 #[inline(always)]
@@ -38,13 +40,108 @@ pub fn gather_rows<T: Number>(cols: usize, x: &[T], idx: &[i64], out: &mut [T]) 
     });
 }
 
+/// The rows of `idx` by destination: row `i` gets `order[starts[i]..starts[i + 1]]`, ascending.
+struct Destinations {
+    starts: Vec<u32>,
+    order: Vec<u32>,
+}
+impl Destinations {
+    /// Counting sort; `None` if that many do not fit, or if one destination gets so much that threads had nothing to share.
+    fn new(rows: usize, idx: &[i64]) -> Option<Self> {
+        u32::try_from(idx.len()).ok()?;
+        let mut starts = vec![0u32; rows + 1];
+        for &i in idx {
+            starts[i as usize + 1] += 1;
+        }
+        let most = starts.iter().max().map_or(0, |&m| m as usize);
+        if most > 64 && most > idx.len() / 8 {
+            return None;
+        }
+        for i in 0..rows {
+            starts[i + 1] += starts[i];
+        }
+        let mut next = starts.clone();
+        let mut order = vec![0u32; idx.len()];
+        for (r, &i) in idx.iter().enumerate() {
+            let at = &mut next[i as usize];
+            order[*at as usize] = r as u32;
+            *at += 1;
+        }
+        Some(Destinations { starts, order })
+    }
+}
+
+/// Writes whole rows of the result: the sum of what goes to each, or 0.
+struct Scatter<'a, T> {
+    cols: usize,
+    /// Write past the caches.
+    past: bool,
+    to: &'a Destinations,
+    g: &'a [T],
+    first: usize,
+    out: &'a mut [T],
+}
+impl<T: Real> Kernel<T> for Scatter<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let Scatter {
+            cols,
+            past,
+            to,
+            g,
+            first,
+            out,
+        } = self;
+        // Rows added in registers; more are added in the result, a row at a time.
+        const FEW: usize = 8;
+        for (k, out) in out.chunks_exact_mut(cols).enumerate() {
+            let [from, end] = [0, 1].map(|d| to.starts[first + k + d] as usize);
+            let all = &to.order[from..end];
+            let few = &all[..all.len().min(FEW)];
+            for r in all {
+                assert!((*r as usize + 1) * cols <= g.len(), "gradient length");
+            }
+            // SAFETY: run by dispatch; the rows of g exist, and vectors stay below cols.
+            unsafe {
+                let row = |r: u32| g.as_ptr().add(r as usize * cols);
+                let mut i = 0;
+                while i < cols {
+                    let n = (cols - i).min(S::LANES);
+                    let mut sum = S::zero();
+                    for &r in few {
+                        sum = S::add(sum, load::<S>(row(r).add(i), n));
+                    }
+                    put_vector::<S>(past && all.len() <= FEW, out.as_mut_ptr().add(i), sum, n);
+                    i += S::LANES;
+                }
+                for &r in &all[few.len()..] {
+                    let mut i = 0;
+                    while i < cols {
+                        let n = (cols - i).min(S::LANES);
+                        let y = out.as_mut_ptr().add(i);
+                        store::<S>(y, S::add(load::<S>(y, n), load::<S>(row(r).add(i), n)), n);
+                        i += S::LANES;
+                    }
+                }
+            }
+        }
+        if past {
+            // SAFETY: run by dispatch.
+            unsafe { S::fence() };
+        }
+    }
+}
+
+/// Narrowest rows that are written one by one: in narrower ones sorting costs as much as adding.
+const SORTED: usize = 16;
+
 /// `out[idx[r], :] += g[r, :]` in ascending r for each destination; `out (rows, cols)` is overwritten (zeroed first).
 ///
 /// # Panics
 /// When an index is out of range or `g` is not `(idx.len(), cols)`.
 pub fn scatter_add_rows<T: Real>(cols: usize, g: &[T], idx: &[i64], out: &mut [T]) {
     assert_eq!(g.len(), numel(&[idx.len(), cols]), "gradient length");
-    fill(out, T::ZERO);
     if cols == 0 {
         return;
     }
@@ -53,6 +150,31 @@ pub fn scatter_add_rows<T: Real>(cols: usize, g: &[T], idx: &[i64], out: &mut [T
     }
     let isa = isa();
     let rows = out.len() / cols;
+    let sorted = cols >= SORTED && out.len() == rows * cols;
+    if let Some(to) = sorted.then(|| Destinations::new(rows, idx)).flatten() {
+        let bytes = size_of_val(g) + size_of_val(out);
+        let past = stream::pays_rows(bytes, out.as_ptr(), cols);
+        let cost = Cost {
+            flops: g.len() as f64,
+            bytes: bytes as f64,
+        };
+        let shared = &SharedMut(out.as_mut_ptr());
+        for_each_chunk(rows, (CHUNK / cols).max(1), cost, &|range| {
+            // SAFETY: runs of rows are disjoint parts of `out`, which we hold exclusively.
+            let out = unsafe { shared.slice(range.start * cols, range.len() * cols) };
+            let body = Scatter {
+                cols,
+                past,
+                to: &to,
+                g,
+                first: range.start,
+                out,
+            };
+            dispatch_on(isa, body);
+        });
+        return;
+    }
+    fill(out, T::ZERO);
     let bytes = (3 * size_of_val(g)) as f64;
     let cost = Cost {
         flops: g.len() as f64,
@@ -371,13 +493,29 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_bits() {
-        for (rows, cols) in [(1000, 24), (50, 700)] {
+        // The last two have a destination that gets most.
+        for (rows, cols, skewed) in [
+            (1000, 24, 0),
+            (50, 700, 0),
+            (300, 5, 0),
+            (300, 24, 2000),
+            (50, 300, 2000),
+        ] {
             let mut rng = Rng(3);
             let g: Vec<f32> = (0..3000 * cols).map(|_| rng.number()).collect();
-            let idx: Vec<i64> = (0..3000).map(|_| rng.below(rows) as i64).collect();
+            let mut idx: Vec<i64> = (0..3000).map(|_| rng.below(rows) as i64).collect();
+            idx[..skewed].fill(7);
             let run = || {
                 let mut sums = vec![0.0; rows * cols];
                 scatter_add_rows(cols, &g, &idx, &mut sums);
+                // In ascending order, whichever way is taken.
+                let mut plain = vec![0.0f32; rows * cols];
+                for (&i, g) in idx.iter().zip(g.chunks_exact(cols)) {
+                    for (y, g) in plain[i as usize * cols..].iter_mut().zip(g) {
+                        *y += *g;
+                    }
+                }
+                assert_eq!(bits(&sums), bits(&plain));
                 let mut back = vec![0.0; g.len()];
                 gather_rows(cols, &sums, &idx, &mut back);
                 [bits(&sums), bits(&back)]
