@@ -81,11 +81,11 @@ fn rows(out: &mut Vec<Case>) {
         out.push((format!("softmax backward {rows}x{cols}"), 3.0 * bytes, f));
         let t: Vec<i64> = (0..rows).map(|r| (r * 7 % cols) as i64).collect();
         let t2 = t.clone();
-        let (mut lse, mut loss) = (vec![0.0; rows], vec![0.0; rows]);
-        cross_entropy(rows, cols, &x2, Target::Index(&t), &mut lse, &mut loss);
-        let saved = lse.clone();
+        let (mut stats, mut loss) = (vec![[0.0; 2]; rows], vec![0.0; rows]);
+        cross_entropy(rows, cols, &x2, Target::Index(&t), &mut stats, &mut loss);
+        let saved = stats.clone();
         let f = Box::new(move || {
-            cross_entropy(rows, cols, &x2, Target::Index(&t), &mut lse, &mut loss);
+            cross_entropy(rows, cols, &x2, Target::Index(&t), &mut stats, &mut loss);
         });
         out.push((format!("cross entropy {rows}x{cols}"), bytes, f));
         let f = Box::new(move || {

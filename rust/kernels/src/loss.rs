@@ -1,12 +1,13 @@
 //! Fused softmax-cross-entropy on dense `(rows, cols)` logits.
 //!
-//! Everything happens while a row is in the first-level cache: the forward pass reads the logits once and keeps one
-//! number per row, the backward pass reads them once more and writes the gradient.
+//! Everything happens while a row is in the first-level cache: the forward pass reads the logits once and keeps two
+//! numbers per row, the backward pass reads them once more and writes the gradient.
 use crate::element::Real;
 use crate::layout::numel;
 use crate::parallel::{SharedMut, abandoned};
-use crate::simd::{self, Kernel, Simd, dispatch_on};
-use crate::softmax::{Waiting, exp_sum, log_one, over_rows, row_max};
+use crate::simd::{self, Kernel, Simd, dispatch_on, math};
+use crate::softmax::{exp_sum, log_one, over_rows, row_max};
+use crate::stream;
 use crate::sum::{CHUNK, Pairwise, add_first, each_vector, fold, load, put};
 
 /// What a row should be.
@@ -38,7 +39,7 @@ struct Forward<'a, T> {
     cols: usize,
     x: &'a [T],
     target: Target<'a, T>,
-    lse: &'a mut [T],
+    stats: &'a mut [[T; 2]],
     loss: &'a mut [T],
 }
 impl<T: Real> Kernel<T> for Forward<'_, T> {
@@ -49,16 +50,17 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
             cols,
             x,
             target,
-            lse,
+            stats,
             loss,
         } = self;
         for (r, x) in x.chunks_exact(cols).enumerate() {
             // SAFETY: run by dispatch; x and the row of targets have `cols` elements.
             unsafe {
                 let max = row_max::<S>(x);
-                let log = log_one::<S>(exp_sum::<S>(x, max, core::ptr::null_mut()));
-                lse[r] = max + log;
-                // log - (x - max) rather than lse - x: lse may be large and rounded accordingly.
+                let sum = exp_sum::<S>(x, max, core::ptr::null_mut());
+                let log = log_one::<S>(sum);
+                stats[r] = [max, sum];
+                // log - (x - max) rather than logsumexp - x, which may be large and rounded accordingly.
                 loss[r] = match target {
                     Target::Index(t) => log - (x[t[r] as usize] - max),
                     Target::Probs(t) => {
@@ -86,7 +88,8 @@ impl<T: Real> Kernel<T> for Forward<'_, T> {
     }
 }
 
-/// `lse[r] = logsumexp(x[r])`, `loss[r] = -sum_c t[r,c] * (x[r,c] - lse[r])`.
+/// `stats[r] = [max, sum]`, the largest logit of row r and `sum_c exp(x[r,c] - max)`: logsumexp in two parts, whose rounded sum
+/// would cost logits of 10,000 four digits. `loss[r] = -sum_c t[r,c] * (x[r,c] - logsumexp(x[r]))`.
 ///
 /// # Panics
 /// If lengths do not fit, or a class index is out of range.
@@ -95,22 +98,23 @@ pub fn cross_entropy<T: Real>(
     cols: usize,
     x: &[T],
     target: Target<'_, T>,
-    lse: &mut [T],
+    stats: &mut [[T; 2]],
     loss: &mut [T],
 ) {
     assert_eq!(x.len(), numel(&[rows, cols]));
-    assert_eq!((lse.len(), loss.len()), (rows, rows));
+    assert_eq!((stats.len(), loss.len()), (rows, rows));
     target.check(rows, cols);
     if cols == 0 {
         // The sum of nothing.
-        lse.fill(T::NEG_INFINITY);
+        stats.fill([T::NEG_INFINITY, T::ZERO]);
         return loss.fill(T::ZERO);
     }
     let isa = simd::isa();
-    let (lse, loss) = (SharedMut(lse.as_mut_ptr()), SharedMut(loss.as_mut_ptr()));
+    let (stats, loss) = (SharedMut(stats.as_mut_ptr()), SharedMut(loss.as_mut_ptr()));
     over_rows::<T>(rows, cols, 25.0, 1, |r| {
-        // SAFETY: runs of rows are disjoint parts of lse and loss, which we hold exclusively.
-        let (lse, loss) = unsafe { (lse.slice(r.start, r.len()), loss.slice(r.start, r.len())) };
+        // SAFETY: runs of rows are disjoint parts of stats and loss, which we hold exclusively.
+        let (stats, loss) =
+            unsafe { (stats.slice(r.start, r.len()), loss.slice(r.start, r.len())) };
         let x = &x[r.start * cols..r.end * cols];
         let target = target.rows(r.start, r.end, cols);
         dispatch_on(
@@ -119,7 +123,7 @@ pub fn cross_entropy<T: Real>(
                 cols,
                 x,
                 target,
-                lse,
+                stats,
                 loss,
             },
         );
@@ -130,10 +134,9 @@ struct Backward<'a, T> {
     cols: usize,
     /// Write past the caches.
     past: bool,
-    waiting: &'a Waiting<T>,
     x: &'a [T],
     target: Target<'a, T>,
-    lse: &'a [T],
+    stats: &'a [[T; 2]],
     g: &'a [T],
     dx: &'a mut [T],
 }
@@ -144,10 +147,9 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
         let Backward {
             cols,
             past,
-            waiting,
             x,
             target,
-            lse,
+            stats,
             g,
             dx,
         } = self;
@@ -156,25 +158,26 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
             .zip(dx.chunks_exact_mut(cols))
             .enumerate()
         {
+            if abandoned(10.0 * cols as f64) {
+                return;
+            }
             let g = if g.len() == 1 { g[0] } else { g[r] };
+            let [max, sum] = stats[r];
             // SAFETY: run by dispatch; x, dx and the row of targets have `cols` elements.
             unsafe {
-                // exp(x - lse) adds up to 1 but for the rounding of lse, which for logits of 10,000 is half a
-                // thousandth; dividing by the sum removes it, and costs one more look at a row in cache.
-                let e = waiting.of(dx);
-                let sum = exp_sum::<S>(x, lse[r], e);
+                let top = S::splat(max);
                 match target {
                     Target::Index(t) => {
-                        let class = t[r] as usize;
-                        assert!(class < cols, "class out of range");
-                        let scale = g / sum;
-                        let hit = *e.add(class) * scale - g;
-                        let scale = S::splat(scale);
+                        let scale = S::splat(g / sum);
                         each_vector!(S, cols, |i, n, _k| {
-                            let v = S::mul(load::<S>(e.add(i), n), scale);
+                            let d = S::sub(load::<S>(x.as_ptr().add(i), n), top);
+                            let v = S::mul(math::exp_weight::<S>(d), scale);
                             put::<S>(past, dx.as_mut_ptr().add(i), v, n);
                         });
-                        dx[class] = hit;
+                        // Computed anew, as what went past the cache is far away.
+                        let hit = t[r] as usize;
+                        let p = math::exp_weight::<S>(S::sub(S::splat(x[hit]), top));
+                        dx[hit] = S::to_array(S::mul(p, scale))[0] - g;
                     }
                     Target::Probs(t) => {
                         let t = &t[r * cols..(r + 1) * cols];
@@ -192,8 +195,9 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
                         let scale = S::splat(g * (weight.total() / sum));
                         let g = S::splat(g);
                         each_vector!(S, cols, |i, n, _k| {
+                            let d = S::sub(load::<S>(x.as_ptr().add(i), n), top);
                             let hit = S::mul(g, load::<S>(t.as_ptr().add(i), n));
-                            let v = S::fms(load::<S>(e.add(i), n), scale, hit);
+                            let v = S::fms(math::exp_weight::<S>(d), scale, hit);
                             put::<S>(past, dx.as_mut_ptr().add(i), v, n);
                         });
                     }
@@ -207,7 +211,7 @@ impl<T: Real> Kernel<T> for Backward<'_, T> {
     }
 }
 
-/// `dx[r,c] = g[r] * (sum_c(t[r]) * exp(x[r,c] - lse[r]) - t[r,c])`; `g` has one entry per row, or a single one for all.
+/// `dx[r,c] = g[r] * (sum_c(t[r]) * exp(x[r,c] - max) / sum - t[r,c])`, `stats` being those of [`cross_entropy`]; `g` has one entry per row, or a single one for all.
 ///
 /// # Panics
 /// If lengths do not fit, or a class index is out of range.
@@ -216,32 +220,30 @@ pub fn cross_entropy_backward<T: Real>(
     cols: usize,
     x: &[T],
     target: Target<'_, T>,
-    lse: &[T],
+    stats: &[[T; 2]],
     g: &[T],
     dx: &mut [T],
 ) {
     let n = numel(&[rows, cols]);
-    assert_eq!((x.len(), dx.len(), lse.len()), (n, n, rows));
+    assert_eq!((x.len(), dx.len(), stats.len()), (n, n, rows));
     assert!(g.len() == rows || g.len() == 1);
     target.check(rows, cols);
     if dx.is_empty() {
         return;
     }
     let isa = simd::isa();
-    let past = Waiting::past(1, cols, dx);
+    let past = stream::pays_rows(2 * size_of_val(dx), dx.as_ptr(), cols);
     let shared = SharedMut(dx.as_mut_ptr());
     over_rows::<T>(rows, cols, 25.0, 2, |r| {
-        let waiting = &Waiting::new(past, cols);
         let part = r.start * cols..r.end * cols;
         // SAFETY: runs of rows are disjoint parts of dx, which we hold exclusively.
         let dx = unsafe { shared.slice(part.start, part.len()) };
         let body = Backward {
             cols,
             past,
-            waiting,
             x: &x[part],
             target: target.rows(r.start, r.end, cols),
-            lse: &lse[r.clone()],
+            stats: &stats[r.clone()],
             g: if g.len() == 1 { g } else { &g[r] },
             dx,
         };
@@ -294,18 +296,22 @@ mod tests {
             &mut probs,
         );
         for target in [Target::Index(&index), Target::Probs(&probs)] {
-            let (mut lse, mut loss) = (vec![T::ONE; rows], vec![T::ONE; rows]);
-            let (mut lse2, mut loss2) = (lse.clone(), loss.clone());
-            cross_entropy(rows, cols, &x, target, &mut lse, &mut loss);
-            twin::cross_entropy(rows, cols, &x, target, &mut lse2, &mut loss2);
+            let (mut stats, mut loss) = (vec![[T::ONE; 2]; rows], vec![T::ONE; rows]);
+            let (mut stats2, mut loss2) = (stats.clone(), loss.clone());
+            cross_entropy(rows, cols, &x, target, &mut stats, &mut loss);
+            twin::cross_entropy(rows, cols, &x, target, &mut stats2, &mut loss2);
             // Both add f64 in some order of `cols` terms.
             let ulps = 32.0 + (cols as f64).sqrt();
-            close(&lse, &lse2, ulps);
+            close(
+                stats.as_flattened(),
+                stats2.as_flattened(),
+                ulps + 8.0 * scale,
+            );
             close(&loss, &loss2, ulps);
             for g in [vec![T::from_f64(0.25)], sample::<T>(rows, seed + 2, 1.0)] {
                 let (mut dx, mut dx2) = (vec![T::ONE; n], vec![T::ONE; n]);
-                cross_entropy_backward(rows, cols, &x, target, &lse, &g, &mut dx);
-                twin::cross_entropy_backward(rows, cols, &x, target, &lse, &g, &mut dx2);
+                cross_entropy_backward(rows, cols, &x, target, &stats, &g, &mut dx);
+                twin::cross_entropy_backward(rows, cols, &x, target, &stats, &g, &mut dx2);
                 // exp(x - lse) has the error of x - lse, half an ulp of up to 8 `scale`.
                 close(&dx, &dx2, ulps + 8.0 * scale);
             }
@@ -331,15 +337,15 @@ mod tests {
         for isa in available() {
             with_isa(isa, || {
                 let run = |x: [f32; 3], t: i64| {
-                    let (mut lse, mut loss, mut dx) = ([0.0], [0.0], [0.0; 3]);
-                    cross_entropy(1, 3, &x, Target::Index(&[t]), &mut lse, &mut loss);
-                    cross_entropy_backward(1, 3, &x, Target::Index(&[t]), &lse, &[1.0], &mut dx);
+                    let (mut stats, mut loss, mut dx) = ([[0.0; 2]], [0.0], [0.0; 3]);
+                    cross_entropy(1, 3, &x, Target::Index(&[t]), &mut stats, &mut loss);
+                    cross_entropy_backward(1, 3, &x, Target::Index(&[t]), &stats, &[1.0], &mut dx);
                     (loss[0], dx)
                 };
                 assert_eq!(run([1e4, -1e4, -inf], 0), (0.0, [0.0; 3]));
                 assert_eq!(run([1e4, -1e4, -inf], 1), (2e4, [1.0, -1.0, 0.0]));
                 assert_eq!(run([1e4, -1e4, -inf], 2), (inf, [1.0, 0.0, -1.0]));
-                // The rounding of lse (half a thousandth at 10,000) does not show.
+                // The rounding of logsumexp (half a thousandth at 10,000) does not show.
                 let (loss, dx) = run([10_000.0, 9_999.0, 9_998.0], 1);
                 let e = [1.0f64, (-1f64).exp(), (-2f64).exp()];
                 let sum: f64 = e.iter().sum();
@@ -372,11 +378,18 @@ mod tests {
                 let run = || {
                     let mut out = Vec::new();
                     for target in [Target::Index(&index), Target::Probs(&probs)] {
-                        let (mut lse, mut loss) = (vec![0.0; rows], vec![0.0; rows]);
+                        let (mut stats, mut loss) = (vec![[0.0; 2]; rows], vec![0.0; rows]);
                         let mut dx = vec![0.0; rows * cols];
-                        cross_entropy(rows, cols, &x, target, &mut lse, &mut loss);
-                        cross_entropy_backward(rows, cols, &x, target, &lse, &[0.5], &mut dx);
-                        out.extend(lse.iter().chain(&loss).chain(&dx).map(|v| v.to_bits()));
+                        cross_entropy(rows, cols, &x, target, &mut stats, &mut loss);
+                        cross_entropy_backward(rows, cols, &x, target, &stats, &[0.5], &mut dx);
+                        out.extend(
+                            stats
+                                .as_flattened()
+                                .iter()
+                                .chain(&loss)
+                                .chain(&dx)
+                                .map(|v| v.to_bits()),
+                        );
                     }
                     out
                 };

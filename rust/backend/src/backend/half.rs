@@ -489,19 +489,19 @@ impl<B: Backend> Network for Halves<B> {
     /// logsumexp in float32, losses like `x`.
     fn cross_entropy(&self, x: &Value, target: &Value) -> Result<(Value, Value)> {
         let (wx, target) = (self.wide(x)?, self.wide(target)?);
-        let (lse, loss) = self.0.cross_entropy(&wx, &target)?;
-        Ok((lse, self.narrow(loss, x.dtype())?))
+        let (stats, loss) = self.0.cross_entropy(&wx, &target)?;
+        Ok((stats, self.narrow(loss, x.dtype())?))
     }
     fn cross_entropy_backward(
         &self,
         x: &Value,
         target: &Value,
-        lse: &Value,
+        stats: &Value,
         g: &Value,
     ) -> Result<Value> {
         let (wx, target) = (self.wide(x)?, self.wide(target)?);
-        let (lse, g) = (self.wide(lse)?, self.wide(g)?);
-        let dx = self.0.cross_entropy_backward(&wx, &target, &lse, &g)?;
+        let (stats, g) = (self.wide(stats)?, self.wide(g)?);
+        let dx = self.0.cross_entropy_backward(&wx, &target, &stats, &g)?;
         self.narrow(dx, x.dtype())
     }
     /// The step of float32 copies, with momentum in float32; then the parameters are rounded.

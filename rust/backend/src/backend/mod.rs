@@ -125,7 +125,7 @@ pub trait Elements {
 }
 
 /// Matrix products, convolution, pooling, normalisation, softmax, loss, optimizers. Float values only; with 16-bit floats, statistics
-/// (mean, rstd, logsumexp) and the state of optimizers are float32.
+/// (mean, rstd, a row's maximum and sum) and the state of optimizers are float32.
 pub trait Network {
     /// `a (.., m, k) b (.., k, n)`, batch axes broadcast; both at least 2-D.
     fn matmul(&self, a: &Value, b: &Value) -> Result<Value>;
@@ -253,14 +253,15 @@ pub trait Network {
         dout: &Value,
         needs: [bool; 3],
     ) -> Result<[Option<Value>; 3]>;
-    /// `x (rows, cols)`; `target` int64 `(rows,)` in range or probabilities `(rows, cols)`: logsumexp and loss, `(rows,)` each.
+    /// `x (rows, cols)`; `target` int64 `(rows,)` in range or probabilities `(rows, cols)`: maximum and
+    /// `sum(exp(x - maximum))` of each row `(rows, 2)`, and the loss `(rows,)`.
     fn cross_entropy(&self, x: &Value, target: &Value) -> Result<(Value, Value)>;
     /// Gradient of the logits; `g` has one element per row, or one for all.
     fn cross_entropy_backward(
         &self,
         x: &Value,
         target: &Value,
-        lse: &Value,
+        stats: &Value,
         g: &Value,
     ) -> Result<Value>;
     /// One SGD step over all parameters.

@@ -202,7 +202,7 @@ fn row_gradient(g: &Tensor, rows: usize, reduction: Reduction) -> Result<Tensor>
 fn rows_with_classes(x: &Tensor, index: Value, reduction: Reduction) -> Result<Tensor> {
     let backend = dispatch(x.device());
     let rows = x.shape()[0];
-    let (lse, losses) = backend.cross_entropy(&x.value(), &index)?;
+    let (stats, losses) = backend.cross_entropy(&x.value(), &index)?;
     let loss = {
         let _off = no_grad();
         reduced(&Tensor::from_value(losses), reduction)?.value()
@@ -218,7 +218,7 @@ fn rows_with_classes(x: &Tensor, index: Value, reduction: Reduction) -> Result<T
                 });
             }
             let g = row_gradient(g, rows, reduction)?;
-            let dx = backend.cross_entropy_backward(x.value(), &index, &lse, &g.value())?;
+            let dx = backend.cross_entropy_backward(x.value(), &index, &stats, &g.value())?;
             Ok(vec![Some(Tensor::from_value(dx))])
         })
     }))
@@ -228,7 +228,7 @@ fn rows_with_classes(x: &Tensor, index: Value, reduction: Reduction) -> Result<T
 fn rows_with_probabilities(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
     let backend = dispatch(x.device());
     let rows = x.shape()[0];
-    let (lse, losses) = backend.cross_entropy(&x.value(), &target.value())?;
+    let (stats, losses) = backend.cross_entropy(&x.value(), &target.value())?;
     let loss = {
         let _off = no_grad();
         reduced(&Tensor::from_value(losses), reduction)?.value()
@@ -250,13 +250,17 @@ fn rows_with_probabilities(x: &Tensor, target: &Tensor, reduction: Reduction) ->
             let g = row_gradient(g, rows, reduction)?;
             let mut grads = vec![None, None];
             if needs[0] {
-                let dx =
-                    backend.cross_entropy_backward(x.value(), target.value(), &lse, &g.value())?;
+                let dx = backend.cross_entropy_backward(
+                    x.value(),
+                    target.value(),
+                    &stats,
+                    &g.value(),
+                )?;
                 grads[0] = Some(Tensor::from_value(dx));
             }
             if needs[1] {
-                let lse = Tensor::from_value(lse.clone());
-                let surprise = subtract(&expand_dims(&lse, -1)?, &x.get(cx))?; // -log_softmax(x)
+                let log_p = Tensor::from_value(backend.softmax(true, x.value())?);
+                let surprise = negative(&log_p)?;
                 let g = if g.ndim() == 0 {
                     g
                 } else {

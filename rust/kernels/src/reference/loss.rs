@@ -22,13 +22,13 @@ pub fn cross_entropy<T: Real>(
     cols: usize,
     x: &[T],
     target: Target<'_, T>,
-    lse: &mut [T],
+    stats: &mut [[T; 2]],
     loss: &mut [T],
 ) {
     for r in 0..rows {
         let x = &x[r * cols..(r + 1) * cols];
         let (max, sum) = max_and_sum(x);
-        lse[r] = T::from_f64(max + sum.ln());
+        stats[r] = [T::from_f64(max), T::from_f64(sum)];
         let mut l = 0.0;
         for c in 0..cols {
             // A class that is not asked for may be impossible (-inf).
@@ -42,14 +42,13 @@ pub fn cross_entropy<T: Real>(
     }
 }
 
-/// Twin of [`crate::loss::cross_entropy_backward`]. Computes the row's softmax anew: a rounded `lse` of 10,000 would
-/// cost four digits.
+/// Twin of [`crate::loss::cross_entropy_backward`]. Computes the row's softmax anew, in f64.
 pub fn cross_entropy_backward<T: Real>(
     rows: usize,
     cols: usize,
     x: &[T],
     target: Target<'_, T>,
-    _lse: &[T],
+    _stats: &[[T; 2]],
     g: &[T],
     dx: &mut [T],
 ) {

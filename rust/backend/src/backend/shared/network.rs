@@ -564,17 +564,17 @@ impl Network for Me {
     fn cross_entropy(&self, x: &Value, t: &Value) -> Result<(Value, Value)> {
         let (x, t) = (self.contiguous(x)?, self.contiguous(t)?);
         let (rows, cols) = (x.shape()[0], x.shape()[1]);
-        let (mut lse, mut loss) = (fresh(x.dtype(), &[rows])?, fresh(x.dtype(), &[rows])?);
+        let (mut stats, mut loss) = (fresh(x.dtype(), &[rows, 2])?, fresh(x.dtype(), &[rows])?);
         kernel!("cross_entropy", x.dtype(), T => k::loss::cross_entropy::<T>(
-            rows, cols, dense(&x), target(&t), lse.slice_mut(), loss.slice_mut()));
-        Ok((done(lse, [rows])?, done(loss, [rows])?))
+            rows, cols, dense(&x), target(&t), stats.slice_mut().as_chunks_mut().0, loss.slice_mut()));
+        Ok((done(stats, [rows, 2])?, done(loss, [rows])?))
     }
 
     fn cross_entropy_backward(
         &self,
         x: &Value,
         t: &Value,
-        lse: &Value,
+        stats: &Value,
         g: &Value,
     ) -> Result<Value> {
         let (x, t, g) = (
@@ -585,7 +585,7 @@ impl Network for Me {
         let (rows, cols) = (x.shape()[0], x.shape()[1]);
         let mut dx = fresh(x.dtype(), x.shape())?;
         kernel!("cross_entropy", x.dtype(), T => k::loss::cross_entropy_backward::<T>(
-            rows, cols, dense(&x), target(&t), dense(lse), dense(&g), dx.slice_mut()));
+            rows, cols, dense(&x), target(&t), dense(stats).as_chunks().0, dense(&g), dx.slice_mut()));
         done(dx, [rows, cols])
     }
 
