@@ -2,8 +2,8 @@
 
     python examples/mini_gpt.py [--steps 1000]
 
-Four layers of size 128 look at 128 characters. After some minutes on two cores the loss on pages it has not read is
-about 1.5 nats per character, and it writes words, lines and quotation marks.
+Four layers of size 128 look at 128 characters. It says how well it predicts pages that it has not read, in nats per
+character, and at the end continues "Alice " twice: with the likeliest characters, and with drawn ones.
 """
 
 from __future__ import annotations
