@@ -28,6 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::simd::{Isa, isa};
 use float_env::FloatEnv;
 use interrupt::{Leading, new_region, wait_tick};
 pub use interrupt::{Uninterrupted, set_interrupt_hook, take_interrupted, tick};
@@ -43,14 +44,20 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Estimated microseconds on one thread: `max(flops / 100 GFLOP/s, bytes / 25 GB/s)`.
+    /// Estimated microseconds on one thread: `max(flops / rate, bytes / 25 GB/s)`, with a rate that good processors of the
+    /// instruction set reach: 100 GFLOP/s for AVX-512, 50 for AVX2, 5 without vectors.
     pub fn micros(&self) -> f64 {
-        (self.flops / 100e3).max(self.bytes / 25e3)
+        let rate = match isa() {
+            Isa::Avx512 => 100e3,
+            Isa::Avx2 => 50e3,
+            Isa::Scalar => 5e3,
+        };
+        (self.flops / rate).max(self.bytes / 25e3)
     }
 }
 
 /// Shared only if it takes longer than this with workers awake, in microseconds.
-const HOT: f64 = 10.0;
+const HOT: f64 = 6.0;
 /// The same when they sleep: a wake-up costs 50-100 us.
 const COLD: f64 = 100.0;
 /// A barrier region waits for sleepers only above this.

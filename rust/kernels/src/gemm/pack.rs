@@ -1,8 +1,8 @@
 //! Packing: B into panels `[k][nr]`, whatever its strides are; strips of A into `[k][rows]`.
 use super::Mat;
 use super::kernel::MAX_MR;
-use crate::element::Real;
-use crate::simd::{Isa, Kernel, Simd, dispatch_on};
+use crate::element::{Number, Real};
+use crate::simd::{Isa, Kernel, Simd, dispatch_on, transpose};
 
 impl<T> Mat<'_, T> {
     /// Address of element (i, j).
@@ -105,31 +105,33 @@ impl<T: Real> Kernel<T> for PackB<'_, T> {
                 // Squares of LANES x LANES, transposed in registers.
                 for j in (0..nr).step_by(S::LANES) {
                     let n = cols.saturating_sub(j).min(S::LANES);
-                    for l in (0..k).step_by(S::LANES) {
+                    let mut l = 0;
+                    while n == S::LANES && l + S::LANES <= k {
+                        let mut rows = [core::ptr::null(); 16];
+                        for i in 0..S::LANES {
+                            rows[i] = b.at(k0 + l, j0 + j + i);
+                        }
+                        let square = S::load_transposed(&rows);
+                        let dst = out.add(l * nr + j);
+                        for i in 0..S::LANES {
+                            S::store(dst.add(i * nr), square[i]);
+                        }
+                        l += S::LANES;
+                    }
+                    for l in (l..k).step_by(S::LANES) {
                         let depth = S::LANES.min(k - l);
                         let mut square = [S::zero(); 16];
                         for i in 0..S::LANES {
                             if i < n {
-                                let src = b.at(k0 + l, j0 + j + i);
-                                square[i] = if depth == S::LANES {
-                                    S::load(src)
-                                } else {
-                                    S::load_n(src, depth)
-                                };
+                                square[i] = S::load_n(b.at(k0 + l, j0 + j + i), depth);
                             }
                         }
                         transpose::<S>(&mut square);
                         let dst = out.add(l * nr + j);
-                        if depth == S::LANES {
-                            for i in 0..S::LANES {
-                                S::store(dst.add(i * nr), square[i]);
-                            }
-                        } else {
-                            let copy = square;
-                            let square = core::hint::black_box(&copy);
-                            for i in 0..depth {
-                                S::store(dst.add(i * nr), square[i]);
-                            }
+                        let copy = square;
+                        let square = core::hint::black_box(&copy);
+                        for i in 0..depth {
+                            S::store(dst.add(i * nr), square[i]);
                         }
                     }
                 }
@@ -149,24 +151,6 @@ impl<T: Real> Kernel<T> for PackB<'_, T> {
     }
 }
 
-/// Transposes a square of LANES vectors: log2(LANES) perfect shuffles of the rows.
-#[inline(always)]
-pub(crate) unsafe fn transpose<S: Simd>(x: &mut [S::V; 16]) {
-    // SAFETY: S is enabled by the caller.
-    unsafe {
-        let half = S::LANES / 2;
-        let mut step = 1;
-        while step < S::LANES {
-            let mut y = *x;
-            for i in 0..half {
-                (y[2 * i], y[2 * i + 1]) = S::interleave(x[i], x[i + half]);
-            }
-            *x = y;
-            step *= 2;
-        }
-    }
-}
-
 /// Elements behind a packed strip that may be written.
 pub(crate) const PACK_SLACK: usize = MAX_MR;
 
@@ -176,8 +160,7 @@ pub(crate) const PACK_SLACK: usize = MAX_MR;
 /// # Safety
 /// The strips lie inside A (which was checked), and `out` has `room >= k * rows + PACK_SLACK` elements for each, that
 /// nobody else uses.
-pub(crate) unsafe fn pack_strips<T: Real>(
-    isa: Isa,
+pub(crate) unsafe fn pack_strips<T: Number>(
     a: Mat<'_, T>,
     strips: &[(usize, usize)],
     (k0, k): (usize, usize),
@@ -208,63 +191,8 @@ pub(crate) unsafe fn pack_strips<T: Real>(
             return;
         }
         for (slot, &(i0, rows)) in strips.iter().enumerate() {
-            let strip = PackStrip {
-                a,
-                i0,
-                rows,
-                k0,
-                k,
-                out: out.add(slot * room),
-            };
-            dispatch_on(isa, strip);
-        }
-    }
-}
-
-/// A strip of an A that is not transposed.
-struct PackStrip<'a, T> {
-    a: Mat<'a, T>,
-    i0: usize,
-    rows: usize,
-    k0: usize,
-    k: usize,
-    out: *mut T,
-}
-
-impl<T: Real> Kernel<T> for PackStrip<'_, T> {
-    type Out = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd<T = T>>(self) {
-        let PackStrip {
-            a,
-            i0,
-            rows,
-            k0,
-            k,
-            out,
-        } = self;
-        // SAFETY: pack_strips' promise.
-        unsafe {
-            let mut l = 0;
-            if a.cs == 1 {
-                while l + S::LANES <= k {
-                    for i in (0..rows).step_by(S::LANES) {
-                        let n = S::LANES.min(rows - i);
-                        let mut square = [S::zero(); 16];
-                        for r in 0..S::LANES {
-                            if r < n {
-                                square[r] = S::load(a.at(i0 + i + r, k0 + l));
-                            }
-                        }
-                        transpose::<S>(&mut square);
-                        for t in 0..S::LANES {
-                            S::store_n(out.add((l + t) * rows + i), square[t], n);
-                        }
-                    }
-                    l += S::LANES;
-                }
-            }
-            for l in l..k {
+            let out = out.add(slot * room);
+            for l in 0..k {
                 for i in 0..rows {
                     *out.add(l * rows + i) = *a.at(i0 + i, k0 + l);
                 }

@@ -284,7 +284,7 @@ impl<'a, T: Real> Plan<'a, T> {
             let room = kc * self.kernels.mr + PACK_SLACK;
             if self.pack_a {
                 // SAFETY: the strips are inside A; the buffer holds `room` for each.
-                unsafe { pack_strips(self.kernels.isa, self.a, group, (k0, kc), room, pack.ptr()) };
+                unsafe { pack_strips(self.a, group, (k0, kc), room, pack.ptr()) };
             }
             for (slot, &(i0, rows)) in group.iter().enumerate() {
                 if abandoned(flops(rows, kc, (panels.1 - panels.0) * self.kernels.nr)) {

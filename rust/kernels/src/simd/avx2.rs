@@ -184,6 +184,28 @@ impl Simd for Avx2<f32> {
         };
     }
     #[inline(always)]
+    unsafe fn load_transposed(rows: &[*const f32; 16]) -> [__m256; 16] {
+        // Rows i and i + 4 share a vector from the start: moving halves afterwards is slow where they are units of their own.
+        // SAFETY: the caller's promise: 8 rows of 8 elements.
+        unsafe {
+            let mut out = [_mm256_setzero_ps(); 16];
+            for half in 0..2 {
+                let load = |i: usize| {
+                    let low = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(4 * half)));
+                    _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(rows[i + 4].add(4 * half)))
+                };
+                let (a, b, c, d) = (load(0), load(1), load(2), load(3));
+                let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (cd0, cd1) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                out[4 * half] = _mm256_shuffle_ps::<0b01_00_01_00>(ab0, cd0);
+                out[4 * half + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(ab0, cd0);
+                out[4 * half + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(ab1, cd1);
+                out[4 * half + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(ab1, cd1);
+            }
+            out
+        }
+    }
+    #[inline(always)]
     unsafe fn mask_from_bits(bits: u32) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe {

@@ -47,6 +47,27 @@ pub use avx512::Avx512;
 pub use lanes::{LANES16, Lanes};
 pub use scalar::Scalar;
 
+/// Transposes a square of LANES vectors: log2(LANES) perfect shuffles of the rows.
+///
+/// # Safety
+/// The CPU has `S`.
+#[inline(always)]
+pub unsafe fn transpose<S: Simd>(x: &mut [S::V; 16]) {
+    // SAFETY: S is enabled by the caller.
+    unsafe {
+        let half = S::LANES / 2;
+        let mut step = 1;
+        while step < S::LANES {
+            let mut y = *x;
+            for i in 0..half {
+                (y[2 * i], y[2 * i + 1]) = S::interleave(x[i], x[i + half]);
+            }
+            *x = y;
+            step *= 2;
+        }
+    }
+}
+
 /// Stands in for AVX2 where the architecture has none; never chosen at run time.
 #[cfg(not(target_arch = "x86_64"))]
 pub type Avx2<T> = Scalar<T>;
@@ -170,6 +191,20 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn deinterleave(a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Inverse of [`Simd::deinterleave`].
     unsafe fn interleave(a: Self::V, b: Self::V) -> (Self::V, Self::V);
+    /// Loads LANES rows of LANES elements from the first pointers, and transposes them: lane i of vector l is element l of
+    /// row i.
+    #[inline(always)]
+    unsafe fn load_transposed(rows: &[*const Self::T; 16]) -> [Self::V; 16] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut square = [Self::zero(); 16];
+            for i in 0..Self::LANES {
+                square[i] = Self::load(rows[i]);
+            }
+            transpose::<Self>(&mut square);
+            square
+        }
+    }
     /// Lane `i` plus lane `i + LANES / 2`, and so on down to one: the same tree on every instruction set.
     unsafe fn reduce_add(a: Self::V) -> Self::T;
 
