@@ -335,9 +335,11 @@ impl Starts {
     }
 }
 
-/// Distance of compact rows: vectors begin on their boundaries.
+/// Distance of compact rows: vectors begin on their boundaries, and rows that are read side by side do not all lie in the
+/// same few sets of a first-level cache.
 pub(super) fn compact_ld(h: usize) -> usize {
-    h.next_multiple_of(16)
+    let ld = h.next_multiple_of(16);
+    if ld.is_multiple_of(256) { ld + 16 } else { ld }
 }
 
 /// Fills compact rows of `h` numbers from those of the sequences, or with zeros.
