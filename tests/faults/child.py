@@ -7,11 +7,14 @@ import subprocess
 import sys
 import textwrap
 
+#: A process started in the background by a shell without job control ignores SIGINT, and so would its children.
+LISTENS = "import signal as _signal; _signal.signal(_signal.SIGINT, _signal.default_int_handler); del _signal\n"
+
 
 def script(code: str, *, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs `code` in a new interpreter; what it wrote and how it ended."""
     return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)],
+        [sys.executable, "-X", "faulthandler", "-c", LISTENS + textwrap.dedent(code)],
         capture_output=True,
         text=True,
         timeout=timeout,
