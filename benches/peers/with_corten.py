@@ -1,0 +1,318 @@
+"""The workloads in corten, as its users write them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import corten as ct
+import corten.nn.functional as F
+from corten import nn, optim
+
+from . import Array, Arrays, Task
+from .inputs import RESNET20
+
+
+def versions() -> dict[str, str]:
+    """Version, commit (of a checkout) and instruction set."""
+    git = ["git", "-C", str(Path(ct.__file__).parent)]
+    try:
+        # An installed package may lie in somebody else's checkout, which does not know its files.
+        subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True)
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        version = ct.__version__
+    else:
+        version = f"{ct.__version__}+{head.stdout.strip()}"
+    return {"version": version, "isa": str(ct.info()["isa"])}
+
+
+def _tensor(array: Array, grad: bool = False) -> Any:
+    return ct.tensor(array).requires_grad_(grad)
+
+
+def _array(tensor: Any) -> Array:
+    return np.array(tensor.detach().numpy())
+
+
+def _forward(f: Callable[[], Any]) -> Task:
+    return Task(f, lambda: {"out": _array(f())})
+
+
+def _both_ways(f: Callable[[], Any], leaves: dict[str, Any], g: Any = None) -> Task:
+    """Forward, then backward from `g` (from 1 where the result is a number)."""
+
+    def run() -> Any:
+        for leaf in leaves.values():
+            leaf.grad = None
+        out = f()
+        out.backward(g)
+        return out
+
+    def results() -> Arrays:
+        return {"out": _array(run())} | {f"grad.{name}": _array(leaf.grad) for name, leaf in leaves.items()}
+
+    return Task(run, results)
+
+
+def _op(f: Callable[..., Any], arrays: Arrays, *leaves: str) -> Task:
+    """`f` of the arrays named `leaves`, both ways."""
+    tensors = {name: _tensor(arrays[name], grad=True) for name in leaves}
+    return _both_ways(lambda: f(*tensors.values()), tensors, _tensor(arrays["g"]))
+
+
+def matmul(arrays: Arrays, **sizes: int) -> Task:
+    a, b = _tensor(arrays["a"]), _tensor(arrays["b"])
+    return _forward(lambda: ct.matmul(a, b))
+
+
+def bmm(arrays: Arrays, **sizes: int) -> Task:
+    a, b = _tensor(arrays["a"]), _tensor(arrays["b"])
+    return _forward(lambda: ct.matmul(a, b))
+
+
+def linear(arrays: Arrays, **sizes: int) -> Task:
+    return _op(F.linear, arrays, "x", "weight", "bias")
+
+
+def conv2d(arrays: Arrays, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1, **sizes: int) -> Task:
+    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return _op(lambda x, w, b: F.conv2d(x, w, b, **how), arrays, "x", "weight", "bias")
+
+
+def conv1d(arrays: Arrays, kernel: int, **sizes: int) -> Task:
+    return _op(lambda x, w, b: F.conv1d(x, w, b, padding=kernel // 2), arrays, "x", "weight", "bias")
+
+
+def max_pool2d(arrays: Arrays, **sizes: int) -> Task:
+    return _op(lambda x: F.max_pool2d(x, 2), arrays, "x")
+
+
+def batch_norm2d(arrays: Arrays, channels: int, **sizes: int) -> Task:
+    return _layer(nn.BatchNorm2d(channels), arrays)
+
+
+def layer_norm(arrays: Arrays, columns: int, **sizes: int) -> Task:
+    return _op(lambda x, w, b: F.layer_norm(x, (columns,), w, b), arrays, "x", "param.weight", "param.bias")
+
+
+def softmax(arrays: Arrays, **sizes: int) -> Task:
+    return _op(lambda x: F.softmax(x, -1), arrays, "x")
+
+
+def cross_entropy(arrays: Arrays, **sizes: int) -> Task:
+    x, y = _tensor(arrays["x"], grad=True), _tensor(arrays["y"])
+    return _both_ways(lambda: F.cross_entropy(x, y), {"x": x})
+
+
+def embedding(arrays: Arrays, **sizes: int) -> Task:
+    y = _tensor(arrays["y"])
+    return _op(lambda weight: F.embedding(y, weight), arrays, "weight")
+
+
+def add(arrays: Arrays, **sizes: int) -> Task:
+    a, b = _tensor(arrays["a"]), _tensor(arrays["b"])
+    return _forward(lambda: a + b)
+
+
+def gelu(arrays: Arrays, **sizes: int) -> Task:
+    return _op(F.gelu, arrays, "x")
+
+
+def tanh(arrays: Arrays, **sizes: int) -> Task:
+    return _op(ct.tanh, arrays, "x")
+
+
+def sum_axis0(arrays: Arrays, **sizes: int) -> Task:
+    x = _tensor(arrays["x"])
+    return _forward(lambda: ct.sum(x, axis=0))
+
+
+def _load(model: Any, arrays: Arrays) -> Any:
+    """Gives `model` the parameters of the inputs."""
+    values = {name.removeprefix("param."): array for name, array in arrays.items() if name.startswith("param.")}
+    assert dict(model.named_parameters()).keys() == values.keys()
+    model.load_state_dict(values, strict=False)  # without the running means of batch norm
+    return model
+
+
+def _layer(model: Any, arrays: Arrays, call: Callable[[Any, Any], Any] = lambda model, x: model(x)) -> Task:
+    """A layer with parameters, both ways."""
+    _load(model, arrays)
+    x = _tensor(arrays["x"], grad=True)
+    leaves = {"x": x} | {f"param.{name}": p for name, p in model.named_parameters()}
+    return _both_ways(lambda: call(model, x), leaves, _tensor(arrays["g"]))
+
+
+def _cell(cell: str, *args: int, **kwargs: Any) -> Any:
+    return {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[cell](*args, batch_first=True, **kwargs)
+
+
+def recurrent(arrays: Arrays, cell: str, inputs: int, hidden: int, **sizes: int) -> Task:
+    return _layer(_cell(cell, inputs, hidden), arrays, lambda layer, x: layer(x)[0])
+
+
+def recurrent_forward(arrays: Arrays, cell: str, inputs: int, hidden: int, **sizes: int) -> Task:
+    layer, x = _load(_cell(cell, inputs, hidden), arrays), _tensor(arrays["x"])
+
+    def run() -> Any:
+        with ct.no_grad():
+            return layer(x)[0]
+
+    return _forward(run)
+
+
+def bidirectional_gru(arrays: Arrays, inputs: int, hidden: int, layers: int, **sizes: int) -> Task:
+    return _layer(_cell("gru", inputs, hidden, layers, bidirectional=True), arrays, lambda layer, x: layer(x)[0])
+
+
+def lstm_lengths(arrays: Arrays, inputs: int, hidden: int, **sizes: int) -> Task:
+    lengths = _tensor(arrays["lengths"])
+    return _layer(_cell("lstm", inputs, hidden), arrays, lambda layer, x: layer(x, lengths=lengths)[0])
+
+
+def attention(arrays: Arrays, causal: bool = False, **sizes: int) -> Task:
+    return _op(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal), arrays, "q", "k", "v")
+
+
+def adam(arrays: Arrays, matrices: int, vectors: int, **sizes: int) -> Task:
+    parameters = [nn.Parameter(_tensor(arrays[f"param.{i}"])) for i in range(matrices + vectors)]
+    for i, p in enumerate(parameters):
+        p.grad = _tensor(arrays[f"grad.{i}"])
+    optimizer = optim.Adam(parameters)
+
+    def results() -> Arrays:
+        optimizer.step()
+        optimizer.step()
+        return {f"param.{i}": _array(p) for i, p in enumerate(parameters)}
+
+    return Task(optimizer.step, results)
+
+
+def _train(model: Any, arrays: Arrays) -> Task:
+    """A training step: forward, loss, backward, Adam."""
+    _load(model, arrays)
+    x, y = _tensor(arrays["x"]), _tensor(arrays["y"])
+    optimizer = optim.Adam(model.parameters())
+
+    def run() -> Any:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def results() -> Arrays:
+        first = _array(run())
+        out = {f"grad.{name}": _array(p.grad) for name, p in model.named_parameters()}
+        return out | {"loss.0": first, "loss.1": _array(run()), "loss.2": _array(run())}
+
+    return Task(run, results)
+
+
+def mlp(arrays: Arrays, hidden: int, **sizes: int) -> Task:
+    return _train(nn.Sequential(nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, 10)), arrays)
+
+
+def lenet(arrays: Arrays, **sizes: int) -> Task:
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    )  # fmt: skip
+    return _train(model, arrays)
+
+
+class _CharRNN(nn.Module):
+    def __init__(self, words: int, hidden: int) -> None:
+        super().__init__()
+        self.rnn, self.head = _cell("rnn", words, hidden), nn.Linear(hidden, words)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+def char_rnn(arrays: Arrays, words: int, hidden: int, **sizes: int) -> Task:
+    return _train(_CharRNN(words, hidden), arrays)
+
+
+class _CharLSTM(nn.Module):
+    def __init__(self, words: int, size: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.words = words
+        self.tokens, self.lstm = nn.Embedding(words, size), _cell("lstm", size, hidden, layers)
+        self.head = nn.Linear(hidden, words)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.lstm(self.tokens(x))[0]).reshape(-1, self.words)
+
+
+def char_lstm(arrays: Arrays, words: int, size: int, hidden: int, layers: int, **sizes: int) -> Task:
+    return _train(_CharLSTM(words, size, hidden, layers), arrays)
+
+
+class _Block(nn.Module):
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.qkv, self.out = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.up, self.down = nn.Linear(size, 4 * size), nn.Linear(4 * size, size)
+
+    def forward(self, x: Any) -> Any:
+        batch, time, size = x.shape
+        qkv = self.qkv(self.norm1(x)).reshape(batch, time, 3, self.heads, size // self.heads)
+        qkv = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, time, size))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class _GPT(nn.Module):
+    def __init__(self, time: int, words: int, size: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.words = words
+        self.tokens, self.positions = nn.Embedding(words, size), nn.Embedding(time, size)
+        self.blocks = nn.Sequential(*[_Block(size, heads) for _ in range(layers)])
+        self.norm, self.head = nn.LayerNorm(size), nn.Linear(size, words, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        x = self.tokens(x) + self.positions.weight[: x.shape[1]]
+        return self.head(self.norm(self.blocks(x))).reshape(-1, self.words)
+
+
+def gpt(arrays: Arrays, time: int, words: int, size: int, layers: int, heads: int, **sizes: int) -> Task:
+    return _train(_GPT(time, words, size, layers, heads), arrays)
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, filters, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(filters, filters, 3, 1, 1, bias=False)
+        self.norm1, self.norm2 = nn.BatchNorm2d(filters), nn.BatchNorm2d(filters)
+        same = stride == 1
+        down = () if same else (nn.Conv2d(channels, filters, 1, stride, bias=False), nn.BatchNorm2d(filters))
+        self.shortcut = nn.Identity() if same else nn.Sequential(*down)
+
+    def forward(self, x: Any) -> Any:
+        h = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        return F.relu(h + self.shortcut(x))
+
+
+class _ResNet20(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        self.blocks = nn.Sequential(*[_Residual(*block) for block in RESNET20])
+        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(64, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.pool(self.blocks(F.relu(self.norm(self.conv(x))))).reshape(x.shape[0], 64))
+
+
+def resnet20(arrays: Arrays, **sizes: int) -> Task:
+    return _train(_ResNet20(), arrays)
