@@ -29,8 +29,10 @@ def _forward(f: Callable[[], Any]) -> Task:
     return Task(f, lambda: {"out": _array(f())})
 
 
-def _both_ways(f: Callable[[], Any], leaves: dict[str, Any], g: Any = None) -> Task:
-    """Forward, then backward from `g` (from 1 where the result is a number)."""
+def _both_ways(f: Callable[[], Any], leaves: dict[str, Any], above: Array | None = None) -> Task:
+    """Forward, then backward from the gradient `above` (from 1 where the result is a number)."""
+    # In the layout of the result, which has time first in memory after a recurrent layer: no copy is timed.
+    g = None if above is None else torch.empty_like(f(), requires_grad=False).copy_(_tensor(above))
 
     def run() -> Any:
         for leaf in leaves.values():
@@ -48,7 +50,7 @@ def _both_ways(f: Callable[[], Any], leaves: dict[str, Any], g: Any = None) -> T
 def _op(f: Callable[..., Any], arrays: Arrays, *leaves: str) -> Task:
     """`f` of the arrays named `leaves`, both ways."""
     tensors = {name: _tensor(arrays[name], grad=True) for name in leaves}
-    return _both_ways(lambda: f(*tensors.values()), tensors, _tensor(arrays["g"]))
+    return _both_ways(lambda: f(*tensors.values()), tensors, arrays["g"])
 
 
 def matmul(arrays: Arrays, **sizes: int) -> Task:
@@ -133,7 +135,7 @@ def _layer(model: Any, arrays: Arrays, call: Callable[[Any, Any], Any] = lambda 
     _load(model, arrays)
     x = _tensor(arrays["x"], grad=True)
     leaves = {"x": x} | {f"param.{name}": p for name, p in model.named_parameters()}
-    return _both_ways(lambda: call(model, x), leaves, _tensor(arrays["g"]))
+    return _both_ways(lambda: call(model, x), leaves, arrays["g"])
 
 
 def _cell(cell: str, *args: int, **kwargs: Any) -> Any:
