@@ -413,8 +413,7 @@ mod tests {
                     (true, (Some(2), None), -3),
                 ] {
                     for n in [3, 4] {
-                        let attend = |mask| Attend {
-                            mask,
+                        let rule = Attend {
                             lengths: Some(&lengths),
                             causal,
                             window,
@@ -424,10 +423,14 @@ mod tests {
                         };
                         check_twin(
                             |t| {
-                                scaled_dot_product_attention(&t[0], &t[1], &t[2], &attend(t.get(3)))
+                                let mask = t.get(3);
+                                let rule = Attend { mask, ..rule };
+                                scaled_dot_product_attention(&t[0], &t[1], &t[2], &rule)
                             },
                             |t| {
-                                let c = call("twin", &t[0], &t[1], Some(&t[2]), &attend(t.get(3)))?;
+                                let mask = t.get(3);
+                                let rule = Attend { mask, ..rule };
+                                let c = call("twin", &t[0], &t[1], Some(&t[2]), &rule)?;
                                 let qkv = [&t[0], &t[1], &t[2]];
                                 composed::attention(&c.p, qkv, t.get(3), c.lengths.as_ref())
                             },
