@@ -460,10 +460,60 @@ pub fn trim() {
 }
 
 /// The allocator of everything else (graph nodes, lists), for programs that set it as their `#[global_allocator]`: the system's,
-/// but a refusal first gives the cached blocks and then a reserve back, and asks again. [`alloc`] takes nothing from the system
+/// but a refusal first gives the cached blocks and then a reserve back, and asks again; small blocks then come from a spare
+/// room of the library's own. [`alloc`] takes nothing from the system
 /// while the reserve is missing: so a large block, which can be refused, meets the end of memory before a small one does, which
 /// Rust would not survive. Counts large blocks ([`heap_blocks`]).
 pub struct Heap;
+
+/// A last few small blocks, for the moments in which others (the interpreter's objects) have eaten the reserve too: Rust would
+/// not survive a refusal. Taken one after the other; all are free again when the last one in use is given back.
+mod spare {
+    use super::*;
+
+    const BYTES: usize = 64 << 10;
+
+    #[repr(align(64))]
+    struct Room(UnsafeCell<[u8; BYTES]>);
+    // SAFETY: `alloc` hands out disjoint parts, and nobody else looks at it.
+    unsafe impl Sync for Room {}
+    static ROOM: Room = Room(UnsafeCell::new([0; BYTES]));
+    /// Blocks in use (high half) and bytes taken (low half).
+    static STATE: AtomicU64 = AtomicU64::new(0);
+
+    pub fn alloc(layout: Layout) -> *mut u8 {
+        let size = layout.size().next_multiple_of(ALIGN);
+        if layout.align() > ALIGN || size > BYTES {
+            return null_mut();
+        }
+        let taken = STATE.fetch_update(AcqRel, Relaxed, |state| {
+            let used = (state & 0xffff_ffff) as usize;
+            (used + size <= BYTES).then_some(state + (1 << 32) + size as u64)
+        });
+        match taken {
+            Ok(state) => ROOM
+                .0
+                .get()
+                .cast::<u8>()
+                .wrapping_add((state & 0xffff_ffff) as usize),
+            Err(_) => null_mut(),
+        }
+    }
+
+    #[inline]
+    pub fn holds(p: *mut u8) -> bool {
+        p.addr().wrapping_sub(ROOM.0.get().addr()) < BYTES
+    }
+
+    #[cold]
+    pub fn free() {
+        let less = |state: u64| match state - (1 << 32) {
+            last if last >> 32 == 0 => Some(0),
+            more => Some(more),
+        };
+        let _ = STATE.fetch_update(AcqRel, Relaxed, less);
+    }
+}
 
 /// Room for small things when memory has run out.
 const RESERVE_BYTES: usize = 512 << 10;
@@ -514,7 +564,7 @@ pub fn heap_blocks() -> u64 {
 
 /// Asks for `size` bytes, and once more after the cache was emptied.
 #[inline]
-fn ask(size: usize, from_system: impl Fn() -> *mut u8) -> *mut u8 {
+fn ask(layout: Layout, size: usize, from_system: impl Fn() -> *mut u8) -> *mut u8 {
     if size >= LARGE {
         HEAP_BLOCKS.fetch_add(1, Relaxed);
     }
@@ -529,7 +579,11 @@ fn ask(size: usize, from_system: impl Fn() -> *mut u8) -> *mut u8 {
         return p;
     }
     release_reserve();
-    from_system()
+    let p = from_system();
+    if !p.is_null() {
+        return p;
+    }
+    Layout::from_size_align(size, layout.align()).map_or(null_mut(), spare::alloc)
 }
 
 // SAFETY: all blocks are the system's, made and freed with the layouts that came.
@@ -537,20 +591,48 @@ unsafe impl GlobalAlloc for Heap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
-        ask(layout.size(), || unsafe { System.alloc(layout) })
+        ask(layout, layout.size(), || unsafe { System.alloc(layout) })
     }
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
-        ask(layout.size(), || unsafe { System.alloc_zeroed(layout) })
+        let p = ask(layout, layout.size(), || unsafe {
+            System.alloc_zeroed(layout)
+        });
+        if spare::holds(p) {
+            // SAFETY: a block of that size.
+            unsafe { p.write_bytes(0, layout.size()) };
+        }
+        p
     }
     #[inline]
     unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise; a refused request leaves the old block as it is.
-        ask(size, || unsafe { System.realloc(p, layout, size) })
+        let moved = if spare::holds(p) {
+            let new = Layout::from_size_align(size, layout.align());
+            // SAFETY: the new layout is valid where the old one is and the caller keeps the promise about the size.
+            new.map_or(null_mut(), |new| unsafe { self.alloc(new) })
+        } else {
+            // SAFETY: the caller's promise; a refused request leaves the old block as it is.
+            let grown = ask(layout, size, || unsafe { System.realloc(p, layout, size) });
+            if !spare::holds(grown) {
+                return grown;
+            }
+            grown
+        };
+        if !moved.is_null() {
+            // SAFETY: both blocks hold that much and are different; the old one is given back once.
+            unsafe {
+                core::ptr::copy_nonoverlapping(p, moved, layout.size().min(size));
+                self.dealloc(p, layout);
+            }
+        }
+        moved
     }
     #[inline]
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        if spare::holds(p) {
+            return spare::free();
+        }
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(p, layout) }
     }
@@ -631,6 +713,38 @@ fn give_back(p: NonNull<u8>, size: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_spare_room_serves_small_blocks_again_and_again() {
+        let layout = |size, align| Layout::from_size_align(size, align).unwrap();
+        for _ in 0..3 {
+            let mut blocks = Vec::new();
+            loop {
+                let p = spare::alloc(layout(100, 8));
+                if p.is_null() {
+                    break;
+                }
+                assert!(spare::holds(p) && p.addr() % ALIGN == 0);
+                // SAFETY: 100 bytes of its own.
+                unsafe { p.write_bytes(blocks.len() as u8, 100) };
+                blocks.push(p);
+            }
+            assert_eq!(blocks.len(), (64 << 10) / 128);
+            for (i, &p) in blocks.iter().enumerate() {
+                // SAFETY: written above; nobody else may have touched it.
+                assert!((0..100).all(|b| unsafe { *p.add(b) } == i as u8));
+            }
+            // Full until the last one comes back.
+            for i in 0..blocks.len() {
+                assert!(spare::alloc(layout(1, 1)).is_null(), "{i}");
+                spare::free();
+            }
+        }
+        assert!(spare::alloc(layout(1, 128)).is_null());
+        assert!(!spare::holds(null_mut()));
+        let mut other = 1u8;
+        assert!(!spare::holds(&raw mut other));
+    }
 
     #[test]
     #[cfg(target_os = "linux")]
