@@ -373,8 +373,15 @@ fn with_weights(
 /// Errors: as there.
 pub fn attention_weights(query: &Tensor, key: &Tensor, attend: &Attend<'_>) -> Result<Tensor> {
     const OP: &str = "attention_weights";
-    if attend.mask.is_none() {
-        rounded_once!(query, key => attention_weights(query, key, attend));
+    match attend.mask {
+        Some(mask) if mask.dtype() == query.dtype() => {
+            rounded_once!(query, key, mask => {
+                attention_weights(query, key, &Attend { mask: Some(mask), ..*attend })
+            });
+        }
+        _ => {
+            rounded_once!(query, key => attention_weights(query, key, attend));
+        }
     }
     let call = call(OP, query, key, None, attend)?;
     let w = composed::attention_weights(

@@ -1,7 +1,6 @@
 //! The forward pass: per image and group a product `weights (o, taps) x B (taps, pixels)` whose right operand is read at
 //! `copy + offset[pixel] + offset[tap]` (see `expand`), a vector of pixels at a time.
 use super::expand::{Axis, Layout, SLACK, Strip, cut, fill};
-use crate::alloc::vec;
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, Segment, Tile, select, strips};
@@ -170,7 +169,7 @@ struct Task<'a, T> {
 
 impl<T: Real> Task<'_, T> {
     /// The vectors of a strip's outputs, whole tiles of them (the last may have empty ones).
-    fn segments(&self, strip: Strip) -> Vec<Segment> {
+    fn segments(&self, strip: Strip) -> Buffer<Segment> {
         let (lanes, nv) = (self.kernels.lanes, self.kernels.nr / self.kernels.lanes);
         // Unless the copies are shared, all rows are one run.
         let (rows, cols) = if self.shared {
@@ -178,17 +177,26 @@ impl<T: Real> Task<'_, T> {
         } else {
             (1, strip.len() * self.images)
         };
-        let mut segments = vec((rows * cols.div_ceil(lanes)).next_multiple_of(nv));
+        let used = rows * cols.div_ceil(lanes);
+        let segments = Buffer::new(used.next_multiple_of(nv));
+        let mut at: *mut Segment = segments.ptr();
+        let mut push = |segment| {
+            // SAFETY: called once for each element.
+            unsafe { at.write(segment) };
+            at = at.wrapping_add(1);
+        };
         for row in 0..rows {
             for j in (0..cols).step_by(lanes) {
-                segments.push(Segment {
+                push(Segment {
                     b: self.layout.row(row) + j,
                     c: row * cols + j,
                     cols: lanes.min(cols - j),
                 });
             }
         }
-        segments.resize(segments.len().next_multiple_of(nv), Segment::default());
+        for _ in used..used.next_multiple_of(nv) {
+            push(Segment::default());
+        }
         segments
     }
 
@@ -213,6 +221,8 @@ impl<T: Real> Task<'_, T> {
             (all.out.0.wrapping_add(at), area)
         };
         let segments = self.segments(strip);
+        // SAFETY: all of them were written.
+        let segments = unsafe { segments.slice() };
         let nv = kernels.nr / kernels.lanes;
         let source = all.rows.src * all.cols.src;
         let image = all.groups * all.c * source;

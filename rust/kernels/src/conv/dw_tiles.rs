@@ -8,7 +8,6 @@
 use super::Conv2d;
 use super::correlate::strip_size;
 use super::expand::{Axis, Layout, SLACK, Strip, cut, fill};
-use crate::alloc::collect;
 use crate::element::Real;
 use crate::gemm::Mat;
 use crate::gemm::buffer::Buffer;
@@ -231,11 +230,16 @@ impl<'a, T: Real> Plan<'a, T> {
         };
         let copy = Buffer::<T>::new(room);
         let source = p.h * p.w;
-        let rows = if self.in_place {
-            collect((0..channels).map(|c| c * source))
-        } else {
-            collect(self.taps[..used].iter().copied())
-        };
+        let rows = Buffer::<usize>::new(used);
+        for tap in 0..used {
+            let at = if self.in_place {
+                tap * source
+            } else {
+                self.taps[tap]
+            };
+            // SAFETY: one of `used`.
+            unsafe { rows.ptr().add(tap).write(at) };
+        }
         let nr = self.kernels.nr;
         let own = Buffer::<T>::new(if self.packed.is_empty() {
             self.longest * nr
@@ -296,7 +300,7 @@ impl<'a, T: Real> Plan<'a, T> {
                             k,
                             a: left.wrapping_add(if self.in_place { l0 } else { 0 }),
                             a_ks: 1,
-                            taps: pixels[l0..].as_ptr(),
+                            taps: pixels.ptr().wrapping_add(l0),
                             b: panel.wrapping_add(l0 * nr),
                             b_ks: nr as isize,
                             c: out.wrapping_add(o0),
@@ -307,7 +311,7 @@ impl<'a, T: Real> Plan<'a, T> {
                         };
                         for (i0, height) in strips(used, self.kernels.mr) {
                             let tile = Tile {
-                                a_rows: rows[i0..].as_ptr(),
+                                a_rows: rows.ptr().wrapping_add(i0),
                                 c: tile.c.wrapping_add(i0 * self.ld),
                                 ..tile
                             };
@@ -340,12 +344,17 @@ impl<'a, T: Real> Plan<'a, T> {
     }
 
     /// Where the pixels of a strip lie in the copies, image after image.
-    fn pixels(&self, strip: Strip, images: usize) -> Vec<usize> {
-        let mut pixels = crate::alloc::vec(strip.len() * images);
+    fn pixels(&self, strip: Strip, images: usize) -> Buffer<usize> {
+        let pixels = Buffer::new(strip.len() * images);
+        let mut at: *mut usize = pixels.ptr();
         for image in 0..images {
             for row in 0..strip.rows {
                 let first = image * self.layout.len() + self.layout.row(row);
-                pixels.extend(first..first + strip.cols);
+                for pixel in first..first + strip.cols {
+                    // SAFETY: as many as the strip has pixels, in each image.
+                    unsafe { at.write(pixel) };
+                    at = at.wrapping_add(1);
+                }
             }
         }
         pixels

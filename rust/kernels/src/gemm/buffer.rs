@@ -29,6 +29,12 @@ impl<T: Copy> Buffer<T> {
     pub fn ptr(&self) -> *mut T {
         self.p.as_ptr()
     }
+    /// # Safety
+    /// Every element was written.
+    pub unsafe fn slice(&self) -> &[T] {
+        // SAFETY: the caller's promise; the buffer owns its memory.
+        unsafe { core::slice::from_raw_parts(self.p.as_ptr(), self.len) }
+    }
 }
 
 impl<T> Drop for Buffer<T> {
