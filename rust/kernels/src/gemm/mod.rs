@@ -16,7 +16,7 @@ mod tests;
 use crate::alloc::collect;
 use crate::element::Real;
 use crate::layout::numel;
-use crate::parallel::Cost;
+use crate::parallel::{Cost, is_interrupted};
 pub(crate) use act::apply as apply_activation;
 pub(crate) use plan::k_blocks;
 use plan::{Plan, cost, execute, threads_for};
@@ -123,23 +123,38 @@ pub fn gemm_batched<T: Real>(
     } else {
         threads_for(one)
     };
-    let each = c
-        .chunks_mut(m * n)
-        .zip(a_off.iter().zip(b_off))
-        .map(|(c, (&da, &db))| {
-            let a = Mat {
-                offset: shifted(a.offset, da),
-                ..a
-            };
-            let b = Mat {
-                offset: shifted(b.offset, db),
-                ..b
-            };
-            Plan::new(m, n, k, a, b, c, Epilogue::default(), split)
-        });
-    let plans = collect(each);
-    execute(&plans, all, (0, &|_| ()));
+    // A part of them at a time: laying out a million products takes a while, in which nothing would hear Ctrl-C.
+    for (i, c) in c[..batch * m * n].chunks_mut(PART * m * n).enumerate() {
+        let products = c.len() / (m * n);
+        let part = i * PART..i * PART + products;
+        let each = c
+            .chunks_mut(m * n)
+            .zip(a_off[part.clone()].iter().zip(&b_off[part]))
+            .map(|(c, (&da, &db))| {
+                let a = Mat {
+                    offset: shifted(a.offset, da),
+                    ..a
+                };
+                let b = Mat {
+                    offset: shifted(b.offset, db),
+                    ..b
+                };
+                Plan::new(m, n, k, a, b, c, Epilogue::default(), split)
+            });
+        let plans = collect(each);
+        let cost = Cost {
+            flops: one.flops * products as f64,
+            bytes: one.bytes * products as f64,
+        };
+        execute(&plans, cost, (0, &|_| ()));
+        if is_interrupted() {
+            return;
+        }
+    }
 }
+
+/// Products of a batch that are laid out together.
+const PART: usize = 4096;
 
 fn shifted(offset: usize, by: isize) -> usize {
     offset
