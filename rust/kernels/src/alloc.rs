@@ -724,7 +724,7 @@ mod tests {
                 if p.is_null() {
                     break;
                 }
-                assert!(spare::holds(p) && p.addr() % ALIGN == 0);
+                assert!(spare::holds(p) && p.addr().is_multiple_of(ALIGN));
                 // SAFETY: 100 bytes of its own.
                 unsafe { p.write_bytes(blocks.len() as u8, 100) };
                 blocks.push(p);
