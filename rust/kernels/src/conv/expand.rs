@@ -1,10 +1,15 @@
-//! What a convolution reads, laid out so that every tap sees one unbroken run of numbers.
+//! What a convolution reads, laid out so that every tap sees unbroken runs of numbers.
 //!
-//! For each channel and each column q of the kernel the source rows are copied once, shifted by q's offset, with padding
-//! filled in and columns taken at the stride. In that copy the pixels that tap (p, q) multiplies, for a whole strip of
-//! output rows, lie one after the other from some row on: moving p moves the start, nothing else. So the right operand of
-//! the matrix product is `copy + offset[tap]`, and only kernel-width copies exist (of a strip, in the cache), not
-//! kernel-area ones. A stride of s in the height sorts the rows by remainder mod s.
+//! For each channel the source rows of a strip of outputs are copied to the cache, with padding filled in and columns taken
+//! at the stride. The pixels that tap (p, q) multiplies then lie at `offset[pixel] + offset[tap]`: moving a tap moves the
+//! start, nothing else, so a product reads its operand in the copy and no im2col matrix exists. There are two layouts:
+//!
+//! * A copy for each column tap, shifted by it: a tap's pixels are one run over all rows of the strip, and over the images
+//!   that share it. For rows that do not fill vectors.
+//! * One copy for all column taps (for each remainder of the stride), as much longer as they reach ([`Layout::shared`]):
+//!   less to copy, and neighbouring taps read the same lines. Runs end with their rows.
+//!
+//! A stride of s in the height sorts the rows by remainder mod s.
 use crate::alloc::{collect, vec};
 use crate::element::Real;
 use crate::simd::{Isa, Kernel, Simd, dispatch_on};

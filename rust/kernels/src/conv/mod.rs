@@ -1,10 +1,11 @@
 //! 2-D convolution (cross-correlation, as every framework calls it) on dense NCHW; 1-D uses h = kh = 1.
 //!
-//! All three passes run on `expand`: copies of the source, one per kernel column, in which every tap of the kernel is one
-//! unbroken run of pixels. `correlate` multiplies weights with such runs (the forward pass); `dx` goes the other way, from
-//! weights and dy into the runs and from those back into the image; `dw` takes inner products of runs with dy. No im2col
-//! matrix exists, and what is summed in which order depends on the geometry alone. Depthwise convolutions, which are no
-//! products of matrices, have a file of their own.
+//! All passes read copies of the source in the cache in which every tap of the kernel is a run of pixels (`expand`).
+//! `correlate` multiplies weights with such runs: the forward pass, and the gradient of the input where there is no stride;
+//! otherwise `dx` goes the other way, from weights and dy into the runs and from those back into the image. The weight's
+//! gradient is a product of runs and dy in tiles of output channels (`dw_tiles`), or, where those are few, inner products
+//! (`dw`). No im2col matrix exists, and what is summed in which order depends on the geometry alone. Depthwise convolutions,
+//! which are no products of matrices, have a file of their own.
 mod correlate;
 mod depthwise;
 mod dw;
