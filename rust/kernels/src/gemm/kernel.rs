@@ -44,6 +44,7 @@ pub(crate) struct Tile<T> {
 
 impl<T> Tile<T> {
     /// Nothing: what the fields that a caller has no use for are.
+    #[inline(always)]
     pub const fn none() -> Self {
         Tile {
             k: 0,
@@ -189,6 +190,14 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &T
                 c0[v] = v * S::LANES;
                 n[v] = t.cols.saturating_sub(v * S::LANES).min(S::LANES);
             }
+        }
+        if TABLE == NEITHER && t.c_rows.is_null() {
+            // C is fetched while the products are made; stores that miss would hold up the next tile.
+            each_row!(MR, |i| {
+                for at in (0..NV * S::LANES).step_by(64 / size_of::<S::T>()) {
+                    S::prefetch(t.c.wrapping_add(i * t.ldc + at));
+                }
+            });
         }
         let (mut ka, mut kb) = (0isize, 0isize);
         for l in 0..t.k {

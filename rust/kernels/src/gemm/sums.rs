@@ -9,6 +9,9 @@ const COLUMNS: usize = 64;
 /// Rows summed before the sum is added to the total, so that the error grows with m / 256 and not with m.
 const ROWS: usize = 256;
 
+/// Vectors that are summed side by side.
+const SIDE: usize = 4;
+
 /// `out[j] = sum_i x[i, j]`, rows in order within chunks of 256, chunks in order.
 pub(crate) struct ColumnSums<'a, T> {
     m: usize,
@@ -67,7 +70,31 @@ impl<T: Real> Kernel<T> for Body<'_, T> {
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
         let Body { m, n, x, out } = self;
-        for j in (0..out.len()).step_by(S::LANES) {
+        let mut j = 0;
+        // Side by side: a row's columns are neighbours in memory, and no addition waits for the one before.
+        while j + SIDE * S::LANES <= out.len() {
+            // SAFETY: SIDE vectors from column j on are inside every row and inside out.
+            unsafe {
+                let mut total = [S::zero(); SIDE];
+                for i0 in (0..m).step_by(ROWS) {
+                    let mut sum = [S::zero(); SIDE];
+                    for i in i0..m.min(i0 + ROWS) {
+                        let row = x.as_ptr().add(i * n + j);
+                        for v in 0..SIDE {
+                            sum[v] = S::add(sum[v], S::load(row.add(v * S::LANES)));
+                        }
+                    }
+                    for v in 0..SIDE {
+                        total[v] = S::add(total[v], sum[v]);
+                    }
+                }
+                for v in 0..SIDE {
+                    S::store(out.as_mut_ptr().add(j + v * S::LANES), total[v]);
+                }
+            }
+            j += SIDE * S::LANES;
+        }
+        for j in (j..out.len()).step_by(S::LANES) {
             let lanes = S::LANES.min(out.len() - j);
             // SAFETY: `lanes` columns from j are inside the row and inside out.
             unsafe {

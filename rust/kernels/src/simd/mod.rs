@@ -126,6 +126,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Lets what was streamed before be seen before what is written after.
     #[inline(always)]
     unsafe fn fence() {}
+    /// Asks for the cache line of an address, which need not exist, before it is needed.
+    #[inline(always)]
+    unsafe fn prefetch(p: *const Self::T) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: part of every x86-64 CPU, and allowed for any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
     /// [`Simd::stream`] if `past`, else [`Simd::store`].
     #[inline(always)]
     unsafe fn put(past: bool, p: *mut Self::T, v: Self::V) {
