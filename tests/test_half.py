@@ -152,7 +152,7 @@ def has_floats(row: Row, sample: Sample) -> bool:
 
 
 #: Steps have state in float32: tested below.
-OPTIMIZERS = ("sgd_step", "adam_step")
+OPTIMIZERS = ("sgd_step", "adam_step", "rmsprop_step")
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])
@@ -474,8 +474,10 @@ def test_layers_refuse_other_floats(dtype: str) -> None:
         lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
         lambda p: optim.Adam(p, lr=0.1),
         lambda p: optim.AdamW(p, lr=0.1),
+        lambda p: optim.RMSprop(p, lr=0.1),
+        lambda p: optim.RMSprop(p, lr=0.1, momentum=0.9, centered=True),
     ],
-    ids=["sgd", "momentum", "adam", "adamw"],
+    ids=["sgd", "momentum", "adam", "adamw", "rmsprop", "centered"],
 )
 def test_steps_are_those_of_float32_rounded(make, dtype: str) -> None:
     """State is float32 and follows the float32 path; the parameter is rounded at the end of each step, so that one step

@@ -13,7 +13,7 @@ ROWS = rows()
 
 
 #: Rows of what computes on tensors but is not among `op_names()`: the index operator and the optimizer steps.
-BESIDES = {"getitem", "sgd_step", "adam_step"}
+BESIDES = {"getitem", "sgd_step", "adam_step", "rmsprop_step"}
 #: Functions of the core that compute nothing from tensors: creation, state, the graph, and aids of the tests.
 NO_OPERATIONS = """
     tensor asarray from_numpy from_dlpack zeros ones full zeros_like ones_like full_like arange linspace eye rand randn

@@ -809,6 +809,20 @@ def adam_step(
     decoupled: bool = False,
     maximize: bool = False,
 ) -> None: ...
+def rmsprop_step(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    square_avgs: Sequence[Tensor],
+    grad_avgs: Sequence[Tensor] | None,
+    momentum_buffers: Sequence[Tensor] | None,
+    *,
+    lr: float = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    maximize: bool = False,
+) -> None: ...
 
 # -- files
 def safetensors_header_length(prefix: bytes, size: int) -> int: ...

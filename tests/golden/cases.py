@@ -532,6 +532,12 @@ OPTIMIZERS: list[Path] = [
     path("AdamW", lr=0.02),
     path("AdamW", lr=0.02, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.2),
     path("AdamW", lr=0.005, weight_decay=0.0, maximize=True),
+    path("RMSprop", lr=0.005),
+    path("RMSprop", lr=0.005, alpha=0.9, eps=1e-4, weight_decay=0.05),
+    path("RMSprop", lr=0.002, momentum=0.9),
+    path("RMSprop", lr=0.002, centered=True, eps=1e-3),
+    path("RMSprop", lr=0.001, momentum=0.5, centered=True, eps=1e-3, second={"lr": 0.002, "alpha": 0.9}),
+    path("RMSprop", lr=0.002, maximize=True),
 ]
 
 

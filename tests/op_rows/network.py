@@ -408,6 +408,46 @@ def adam(
     return [*new, *ms, *vs]
 
 
+def step_rmsprop(params, grads, squares, means, buffers, **kwargs):
+    kept = [params, squares, *(group for group in (means, buffers) if group)]
+    kept = [[t.clone() for t in group] for group in kept]
+    state = iter(kept[1:])
+    args = [next(state), next(state) if means else None, next(state) if buffers else None]
+    _core.rmsprop_step(kept[0], grads, *args, **kwargs)
+    return [t for group in kept for t in group]
+
+
+def rmsprop(
+    params,
+    grads,
+    squares,
+    means,
+    buffers,
+    *,
+    lr=1e-2,
+    alpha=0.99,
+    eps=1e-8,
+    weight_decay=0.0,
+    momentum=0.0,
+    maximize=False,
+):
+    new, vs, ms, bs = [], [], [], []
+    for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+        g = (-g if maximize else g) + weight_decay * p
+        v = alpha * squares[i] + (1 - alpha) * g * g
+        vs.append(v)
+        if means:
+            m = alpha * means[i] + (1 - alpha) * g
+            ms.append(m)
+            v = np.maximum(v - m * m, 0)
+        d = g / (np.sqrt(v) + eps)
+        if momentum:
+            d = momentum * buffers[i] + d
+            bs.append(d)
+        new.append(p - lr * d)
+    return [*new, *vs, *ms, *bs]
+
+
 def steps(rng, groups):
     """Parameters of odd sizes with what goes along; `groups` many lists of arrays, the last one positive."""
     shapes = [(3, 5), (1,), (129,), (0,)]
@@ -432,6 +472,17 @@ def adam_steps(rng):
     yield s(p, g, m, v, step=7, lr=0.125, beta1=0.75, beta2=0.875, eps=0.125, label="options")
     yield s(p, g, m, v, step=3, weight_decay=0.25, label="L2")
     yield s(p, g, m, v, step=3, lr=0.125, weight_decay=0.25, decoupled=True, maximize=True, label="AdamW, maximize")
+
+
+def rmsprop_steps(rng):
+    p, g, b, m, v = steps(rng, 5)
+    # A mean of squares is above the square of the mean; an eps of 1/8 keeps the loss of digits in the difference small.
+    m = [State(a.array * 0.125) for a in m]
+    yield s(p, g, v, None, None, label="plain")
+    yield s(p, g, v, None, None, lr=0.125, alpha=0.75, eps=0.125, weight_decay=0.25, maximize=True, label="options")
+    yield s(p, g, v, None, b, lr=0.125, alpha=0.75, eps=0.125, momentum=0.875, label="momentum")
+    yield s(p, g, v, m, None, lr=0.125, alpha=0.75, eps=0.125, label="centered")
+    yield s(p, g, v, m, b, lr=0.125, alpha=0.75, eps=0.125, momentum=0.875, weight_decay=0.25, label="all")
 
 
 X, W, V = np.ones((2, 3, 5, 5)), np.ones((4, 3, 3, 3)), np.ones((3, 4, 3, 3))
@@ -617,5 +668,34 @@ ROWS = [
         ),
         grad=False,
         call=step_adam,
+    ),
+    Row(
+        "rmsprop_step",
+        rmsprop_steps,
+        rmsprop,
+        OPTIMIZER,
+        (
+            bad(
+                ValueError,
+                r"\[rmsprop_step\].*\(2,\).*\(3,\)",
+                [State(np.ones(2))],
+                [State(np.ones(3))],
+                [State(np.ones(2))],
+                None,
+                None,
+            ),
+            bad(
+                ValueError,
+                r"\[rmsprop_step\] momentum=0.5 needs momentum_buffers",
+                [State(np.ones(2))],
+                [State(np.ones(2))],
+                [State(np.ones(2))],
+                None,
+                None,
+                momentum=0.5,
+            ),
+        ),
+        grad=False,
+        call=step_rmsprop,
     ),
 ]

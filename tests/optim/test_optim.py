@@ -55,6 +55,17 @@ def adam(p, gs, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupl
     return p
 
 
+def rmsprop(p, gs, lr, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False, maximize=False):  # type: ignore[no-untyped-def]
+    v = m = b = 0.0
+    for g in gs:
+        g = (-g if maximize else g) + weight_decay * p
+        v = alpha * v + (1 - alpha) * g * g
+        m = alpha * m + (1 - alpha) * g
+        b = momentum * b + g / (np.sqrt(v - m * m if centered else v) + eps)
+        p = p - lr * b
+    return p
+
+
 CASES: list[tuple[type[optim.Optimizer], Callable[..., Any], dict[str, Any], dict[str, Any]]] = [
     (optim.SGD, sgd, {"lr": 0.1}, {}),
     (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.9}, {}),
@@ -66,6 +77,10 @@ CASES: list[tuple[type[optim.Optimizer], Callable[..., Any], dict[str, Any], dic
     (optim.Adam, adam, {"lr": 0.05, "maximize": True}, {}),
     (optim.AdamW, adam, {"lr": 0.05}, {"weight_decay": 0.01, "decoupled": True}),
     (optim.AdamW, adam, {"lr": 0.05, "weight_decay": 0.5}, {"decoupled": True}),
+    (optim.RMSprop, rmsprop, {"lr": 0.01}, {}),
+    (optim.RMSprop, rmsprop, {"lr": 0.05, "alpha": 0.5, "eps": 1e-3, "weight_decay": 0.1, "momentum": 0.5}, {}),
+    (optim.RMSprop, rmsprop, {"lr": 0.05, "alpha": 0.5, "eps": 0.1, "centered": True, "momentum": 0.9}, {}),
+    (optim.RMSprop, rmsprop, {"lr": 0.05, "maximize": True}, {}),
 ]
 
 
@@ -167,6 +182,22 @@ def test_loads_what_pytorch_saves() -> None:
     assert "amsgrad" not in optimizer.param_groups[0]
 
 
+def test_rmsprop_loads_what_pytorch_saves_and_takes_momentum_up_later() -> None:
+    p = ct.ones((2,), requires_grad=True)
+    optimizer = optim.RMSprop([p])
+    group = {"lr": 0.5, "alpha": 0.75, "eps": 0.0, "weight_decay": 0, "momentum": 0, "centered": False, "params": [0]}
+    saved = {"step": np.float32(3), "square_avg": np.full(2, 4.0, np.float32)}
+    optimizer.load_state_dict({"state": {0: saved}, "param_groups": [{**group, "foreach": None, "capturable": False}]})
+    p.grad = ct.full((2,), 2.0)
+    optimizer.step()  # v stays 4
+    assert p.tolist() == [0.5, 0.5]
+    assert optimizer.state[p]["step"] == 4
+    optimizer.param_groups[0]["momentum"] = 0.5
+    optimizer.step()
+    optimizer.step()
+    assert p.tolist() == [0.5 - 0.5 - 0.75] * 2
+
+
 def test_groups_have_their_own_settings() -> None:
     params, steps = make()
     start = numbers(params)
@@ -239,6 +270,10 @@ def test_closure() -> None:
         (lambda p: optim.Adam([p], betas=(0.9,)), ValueError, "two numbers"),
         (lambda p: optim.Adam([p], eps=-1), ValueError, "eps must be"),
         (lambda p: optim.AdamW([p], weight_decay=-1), ValueError, r"\[AdamW\] weight_decay"),
+        (lambda p: optim.RMSprop([p], alpha=1.5), ValueError, r"\[RMSprop\] alpha must be in \[0, 1\], got 1.5"),
+        (lambda p: optim.RMSprop([p], alpha=-0.1), ValueError, r"\[RMSprop\] alpha must be at least 0"),
+        (lambda p: optim.RMSprop([p], eps=-1), ValueError, r"\[RMSprop\] eps must be"),
+        (lambda p: optim.RMSprop([p], momentum=-1), ValueError, r"\[RMSprop\] momentum must be"),
         (lambda p: optim.Adam([]), ValueError, "no parameters"),
         (lambda p: optim.Adam([p, p]), ValueError, "given twice"),
         (lambda p: optim.Adam([{"params": [p]}, {"params": [p]}]), ValueError, "given twice"),

@@ -2,11 +2,11 @@
 //!
 //! Parameters and state are leaves, written in place (copy-on-write: a graph, a view or a `state_dict` that shares the old
 //! contents keeps them). All are C-contiguous; gradients may have any layout.
-use crate::backend::{AdamParam, Part, SgdParam, dispatch};
+use crate::backend::{AdamParam, Part, RmsPropParam, SgdParam, dispatch};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::tensor::{Tensor, WriteGuard, check_device};
-pub use corten_kernels::optim::{Adam, Sgd};
+pub use corten_kernels::optim::{Adam, RmsProp, Sgd};
 
 /// One step of stochastic gradient descent on every parameter, PyTorch's formulas:
 /// `g += weight_decay * p`; `buf = momentum * buf + (1 - dampening) * g` (on the `first` step `buf = g`);
@@ -25,13 +25,7 @@ pub fn sgd_step(
     h: &Sgd,
 ) -> Result<()> {
     const OP: &str = "sgd_step";
-    if h.momentum != 0.0 && momentum_buffers.is_none() {
-        return Err(Error::value(
-            OP,
-            format!("momentum={} needs momentum_buffers", h.momentum),
-        ));
-    }
-    let buffers = momentum_buffers.filter(|_| h.momentum != 0.0);
+    let buffers = needed_buffers(OP, h.momentum, momentum_buffers)?;
     let state: Vec<(&str, &[Tensor])> = buffers
         .into_iter()
         .map(|b| ("momentum_buffers", b))
@@ -89,6 +83,73 @@ pub fn adam_step(
         dispatch(params[at[0]].device()).adam(&mut items, h)?;
     }
     Ok(())
+}
+
+/// One step of RMSprop on every parameter, PyTorch's formulas: `v = alpha * v + (1 - alpha) * g^2`, `d = g / (sqrt(v) + eps)`,
+/// `p -= lr * d`. With `grad_avgs` the step is centred: `m = alpha * m + (1 - alpha) * g`, and the root is of `v - m^2` (not below
+/// 0). With momentum, `b = momentum * b + d` takes the place of `d`. Weight decay adds `weight_decay * p` to the gradient.
+///
+/// `momentum_buffers` are needed when `momentum` is not 0.
+///
+/// Errors: as for [`sgd_step`].
+///
+/// Hinton, <https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf>; centred: Graves,
+/// <https://arxiv.org/abs/1308.0850>.
+pub fn rmsprop_step(
+    params: &[Tensor],
+    grads: &[Tensor],
+    square_avgs: &[Tensor],
+    grad_avgs: Option<&[Tensor]>,
+    momentum_buffers: Option<&[Tensor]>,
+    h: &RmsProp,
+) -> Result<()> {
+    const OP: &str = "rmsprop_step";
+    let buffers = needed_buffers(OP, h.momentum, momentum_buffers)?;
+    let mut state = vec![("square_avgs", square_avgs)];
+    state.extend(grad_avgs.map(|m| ("grad_avgs", m)));
+    state.extend(buffers.map(|b| ("momentum_buffers", b)));
+    check(OP, params, grads, &state)?;
+    for (dtype, at) in groups(params) {
+        let gradients: Vec<_> = at.iter().map(|&i| grads[i].value()).collect();
+        let mut guards = Guards::lock(OP, &at, params, &state)?;
+        let mut items = Vec::with_capacity(at.len());
+        for (mut parts, g) in guards.parts(1 + state.len())?.into_iter().zip(&gradients) {
+            let momentum = if buffers.is_some() { parts.pop() } else { None };
+            let mean = if grad_avgs.is_some() {
+                parts.pop()
+            } else {
+                None
+            };
+            let (Some(square), Some(p)) = (parts.pop(), parts.pop()) else {
+                return Err(lost(OP));
+            };
+            items.push(RmsPropParam {
+                p,
+                g,
+                square,
+                mean,
+                momentum,
+            });
+        }
+        debug_assert!(gradients.iter().all(|g| g.dtype() == dtype));
+        dispatch(params[at[0]].device()).rmsprop(&mut items, h)?;
+    }
+    Ok(())
+}
+
+/// The buffers of a momentum that is not 0.
+fn needed_buffers<'a>(
+    op: &'static str,
+    momentum: f64,
+    buffers: Option<&'a [Tensor]>,
+) -> Result<Option<&'a [Tensor]>> {
+    if momentum != 0.0 && buffers.is_none() {
+        return Err(Error::value(
+            op,
+            format!("momentum={momentum} needs momentum_buffers"),
+        ));
+    }
+    Ok(buffers.filter(|_| momentum != 0.0))
 }
 
 fn lost(op: &'static str) -> Error {
@@ -354,6 +415,46 @@ mod tests {
             close(&m[0], &[0.05, -0.4]);
             close(&v[0], &[0.001 * 0.25, 0.001 * 16.0]);
             assert!((p[1].to_vec::<f32>().unwrap()[0] - 0.9).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn rmsprop_follows_the_formulas() {
+        let h = RmsProp {
+            lr: 0.1,
+            alpha: 0.75,
+            eps: 0.5,
+            weight_decay: 0.0,
+            momentum: 0.0,
+            maximize: false,
+        };
+        for device in DEVICES {
+            let (p, g) = ([t(device, &[1.0, -2.0])], [t(device, &[0.5, -4.0])]);
+            let v = [t(device, &[0.0, 0.0])];
+            rmsprop_step(&p, &g, &v, None, None, &h).unwrap();
+            // sqrt(g^2 / 4) = |g| / 2.
+            close(&v[0], &[0.0625, 4.0]);
+            close(&p[0], &[1.0 - 0.1 * 0.5 / 0.75, -2.0 + 0.1 * 4.0 / 2.5]);
+            let (q, v) = ([t(device, &[1.0])], [t(device, &[1.0])]);
+            let (m, b) = ([t(device, &[0.0])], [t(device, &[2.0])]);
+            let h = RmsProp {
+                momentum: 0.5,
+                maximize: true,
+                weight_decay: 1.0,
+                ..h
+            };
+            rmsprop_step(&q, &[t(device, &[-1.0])], &v, Some(&m), Some(&b), &h).unwrap();
+            // g = 1 + 1 = 2, v = 0.75 + 1, m = 0.5, the root is of 1.5.
+            let step = 1.0 + 2.0 / (1.5f64.sqrt() + 0.5);
+            close(&v[0], &[1.75]);
+            close(&m[0], &[0.5]);
+            close(&b[0], &[step]);
+            close(&q[0], &[1.0 - 0.1 * step]);
+            let h = RmsProp { momentum: 0.9, ..h };
+            assert_eq!(
+                message(rmsprop_step(&q, &[t(device, &[0.0])], &v, None, None, &h)),
+                "[rmsprop_step] momentum=0.9 needs momentum_buffers"
+            );
         }
     }
 

@@ -33,8 +33,25 @@ pub struct Sgd {
 struct View<'a, T> {
     p: SharedMut<T>,
     g: &'a [T],
-    /// Momentum, or Adam's m and v; null if there is none.
-    state: [SharedMut<T>; 2],
+    /// What the optimizer keeps of it; null if there is none.
+    state: [SharedMut<T>; 3],
+}
+
+impl<T> View<'_, T> {
+    /// A part of a state, if there is one.
+    ///
+    /// # Safety
+    /// As [`SharedMut::slice`].
+    unsafe fn part(&self, which: usize, start: usize, len: usize) -> Option<&mut [T]> {
+        let state = &self.state[which];
+        // SAFETY: the caller's promise.
+        (!state.0.is_null()).then(|| unsafe { state.slice(start, len) })
+    }
+}
+
+/// State that tiles reach, null if there is none.
+fn shared<T>(state: Option<&mut &mut [T]>) -> SharedMut<T> {
+    SharedMut(state.map_or(core::ptr::null_mut(), |s| s.as_mut_ptr()))
 }
 
 /// Runs `f(tensor, start, length)` over all chunks of all tensors, in one region.
@@ -127,23 +144,16 @@ pub fn sgd<T: Real>(items: &mut [SgdItem<'_, T>], h: &Sgd) {
             let m = item.momentum.as_mut();
             assert_eq!(item.p.len(), item.g.len());
             assert!(m.as_ref().is_none_or(|m| m.len() == item.g.len()));
-            let m = SharedMut(m.map_or(core::ptr::null_mut(), |m| m.as_mut_ptr()));
             View {
                 p: SharedMut(item.p.as_mut_ptr()),
                 g: item.g,
-                state: [m, m],
+                state: [shared(m), shared(None), shared(None)],
             }
         })
         .collect();
     over_chunks(&views, 5, |v, start, len| {
         // SAFETY: chunks are disjoint parts of the items' slices, which we hold exclusively.
-        let (p, momentum) = unsafe {
-            let m = &v.state[0];
-            (
-                v.p.slice(start, len),
-                (!m.0.is_null()).then(|| m.slice(start, len)),
-            )
-        };
+        let (p, momentum) = unsafe { (v.p.slice(start, len), v.part(0, start, len)) };
         let g = &v.g[start..start + len];
         dispatch_on(isa, SgdTile { h, p, g, momentum });
     });
@@ -238,8 +248,9 @@ pub fn adam<T: Real>(items: &mut [AdamItem<'_, T>], h: &Adam) {
                 p: SharedMut(item.p.as_mut_ptr()),
                 g: item.g,
                 state: [
-                    SharedMut(item.m.as_mut_ptr()),
-                    SharedMut(item.v.as_mut_ptr()),
+                    shared(Some(&mut item.m)),
+                    shared(Some(&mut item.v)),
+                    shared(None),
                 ],
             }
         })
@@ -247,7 +258,7 @@ pub fn adam<T: Real>(items: &mut [AdamItem<'_, T>], h: &Adam) {
     over_chunks(&views, 7, |view, start, len| {
         // SAFETY: chunks are disjoint parts of the items' slices, which we hold exclusively.
         let (p, m, v) = unsafe {
-            let [m, v] = &view.state;
+            let [m, v, _] = &view.state;
             (
                 view.p.slice(start, len),
                 m.slice(start, len),
@@ -256,6 +267,140 @@ pub fn adam<T: Real>(items: &mut [AdamItem<'_, T>], h: &Adam) {
         };
         let g = &view.g[start..start + len];
         dispatch_on(isa, AdamTile { h, p, g, m, v });
+    });
+}
+
+/// One parameter of [`rmsprop`].
+#[allow(missing_docs)]
+pub struct RmsPropItem<'a, T> {
+    pub p: &'a mut [T],
+    pub g: &'a [T],
+    pub square: &'a mut [T],
+    /// Running mean of the gradient: with it the step is centred.
+    pub mean: Option<&'a mut [T]>,
+    pub momentum: Option<&'a mut [T]>,
+}
+/// Hyper-parameters of [`rmsprop`]. PyTorch's formulas, eps outside the root.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct RmsProp {
+    pub lr: f64,
+    pub alpha: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub momentum: f64,
+    pub maximize: bool,
+}
+
+struct RmsPropTile<'a, T> {
+    h: &'a RmsProp,
+    p: &'a mut [T],
+    g: &'a [T],
+    square: &'a mut [T],
+    mean: Option<&'a mut [T]>,
+    momentum: Option<&'a mut [T]>,
+}
+impl<T: Real> Kernel<T> for RmsPropTile<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let RmsPropTile {
+            h,
+            p,
+            g,
+            square,
+            mut mean,
+            mut momentum,
+        } = self;
+        let (mean, buffer) = (shared(mean.as_mut()).0, shared(momentum.as_mut()).0);
+        // SAFETY: run by dispatch; the slices have the same length.
+        unsafe {
+            let (lr, decay, eps) = (S::c(h.lr), S::c(h.weight_decay), S::c(h.eps));
+            let (old_part, new_part) = (S::c(h.alpha), S::c(1.0 - h.alpha));
+            let mu = S::c(h.momentum);
+            each_vector!(S, p.len(), |i, n, _k| {
+                let (p, v) = (p.as_mut_ptr().add(i), square.as_mut_ptr().add(i));
+                let old = load::<S>(p, n);
+                let mut d = load::<S>(g.as_ptr().add(i), n);
+                if h.maximize {
+                    d = S::neg(d);
+                }
+                // Skipped at 0, where an infinite parameter would make NaN.
+                if h.weight_decay != 0.0 {
+                    d = S::fma(decay, old, d);
+                }
+                let v1 = S::fma(old_part, load::<S>(v, n), S::mul(new_part, S::mul(d, d)));
+                store::<S>(v, v1, n);
+                let mut spread = v1;
+                if !mean.is_null() {
+                    let m = mean.add(i);
+                    let m1 = S::fma(old_part, load::<S>(m, n), S::mul(new_part, d));
+                    store::<S>(m, m1, n);
+                    // A gradient that stays the same has no variance; rounding must not make it negative. max keeps NaN.
+                    spread = S::max(S::zero(), S::fnma(m1, m1, v1));
+                }
+                let mut step = S::div(d, S::add(S::sqrt(spread), eps));
+                if !buffer.is_null() {
+                    let b = buffer.add(i);
+                    step = S::fma(mu, load::<S>(b, n), step);
+                    store::<S>(b, step, n);
+                }
+                store::<S>(p, S::fnma(lr, step, old), n);
+            });
+        }
+    }
+}
+
+/// One RMSprop step: `v = alpha v + (1 - alpha) g^2`, `d = g / (sqrt(v) + eps)`, `p -= lr d`. Centred, `m = alpha m + (1 - alpha) g`
+/// and `v - m^2` is under the root; with momentum, `b = momentum b + d` takes the place of `d`.
+///
+/// # Panics
+/// If the slices of an item differ in length.
+pub fn rmsprop<T: Real>(items: &mut [RmsPropItem<'_, T>], h: &RmsProp) {
+    let isa = simd::isa();
+    let mut arrays = 5;
+    let views: Vec<_> = items
+        .iter_mut()
+        .map(|item| {
+            let n = item.g.len();
+            assert_eq!((item.p.len(), item.square.len()), (n, n));
+            let more = [&item.mean, &item.momentum];
+            let more = more.into_iter().flatten();
+            arrays = arrays.max(5 + 2 * more.clone().count());
+            assert!(more.into_iter().all(|m| m.len() == n));
+            View {
+                p: SharedMut(item.p.as_mut_ptr()),
+                g: item.g,
+                state: [
+                    shared(Some(&mut item.square)),
+                    shared(item.mean.as_mut()),
+                    shared(item.momentum.as_mut()),
+                ],
+            }
+        })
+        .collect();
+    over_chunks(&views, arrays, |view, start, len| {
+        // SAFETY: chunks are disjoint parts of the items' slices, which we hold exclusively.
+        let (p, square, mean, momentum) = unsafe {
+            (
+                view.p.slice(start, len),
+                view.state[0].slice(start, len),
+                view.part(1, start, len),
+                view.part(2, start, len),
+            )
+        };
+        let g = &view.g[start..start + len];
+        dispatch_on(
+            isa,
+            RmsPropTile {
+                h,
+                p,
+                g,
+                square,
+                mean,
+                momentum,
+            },
+        );
     });
 }
 
@@ -278,13 +423,15 @@ mod tests {
         x
     }
 
-    /// Parameters, gradients and two state arrays of tensors of these sizes.
-    type State<T> = Vec<[Vec<T>; 4]>;
+    /// Parameters, gradients and three state arrays of tensors of these sizes.
+    type State<T> = Vec<[Vec<T>; 5]>;
 
     fn state<T: Real>(sizes: &[usize], seed: u64) -> State<T> {
         let make = |(i, n): (usize, &usize)| {
-            let mut s = [0, 1, 2, 3].map(|k| normal(*n, seed + 10 * i as u64 + k));
+            let mut s = [0, 1, 2, 3, 4].map(|k| normal(*n, seed + 10 * i as u64 + k));
             s[3].iter_mut().for_each(|v| *v = *v * *v);
+            // So that a mean of squares is above the square of the mean.
+            s[4].iter_mut().for_each(|m| *m = *m * T::from_f64(0.125));
             s
         };
         sizes.iter().enumerate().map(make).collect()
@@ -292,7 +439,7 @@ mod tests {
 
     fn sgd_items<T>(s: &mut State<T>, momentum: bool) -> Vec<SgdItem<'_, T>> {
         s.iter_mut()
-            .map(|[p, g, m, _]| SgdItem {
+            .map(|[p, g, m, ..]| SgdItem {
                 p,
                 g,
                 momentum: momentum.then_some(m.as_mut_slice()),
@@ -302,7 +449,23 @@ mod tests {
 
     fn adam_items<T>(s: &mut State<T>) -> Vec<AdamItem<'_, T>> {
         s.iter_mut()
-            .map(|[p, g, m, v]| AdamItem { p, g, m, v })
+            .map(|[p, g, m, v, _]| AdamItem { p, g, m, v })
+            .collect()
+    }
+
+    fn rmsprop_items<T>(
+        s: &mut State<T>,
+        centred: bool,
+        momentum: bool,
+    ) -> Vec<RmsPropItem<'_, T>> {
+        s.iter_mut()
+            .map(|[p, g, b, square, m]| RmsPropItem {
+                p,
+                g,
+                square,
+                mean: centred.then_some(m.as_mut_slice()),
+                momentum: momentum.then_some(b.as_mut_slice()),
+            })
             .collect()
     }
 
@@ -328,6 +491,21 @@ mod tests {
         adam(&mut adam_items(&mut a), adam_h);
         twin::adam(&mut adam_items(&mut b), adam_h);
         close(&a, &b);
+        for centred in [false, true] {
+            let h = RmsProp {
+                lr: 0.1,
+                alpha: 0.9,
+                // The root of a small difference of squares loses digits.
+                eps: 0.25,
+                weight_decay: sgd_h.weight_decay,
+                momentum: sgd_h.momentum,
+                maximize: sgd_h.maximize,
+            };
+            let (mut a, mut b) = (state::<T>(sizes, seed), state::<T>(sizes, seed));
+            rmsprop(&mut rmsprop_items(&mut a, centred, momentum), &h);
+            twin::rmsprop(&mut rmsprop_items(&mut b, centred, momentum), &h);
+            close(&a, &b);
+        }
     }
 
     proptest! {
@@ -374,12 +552,21 @@ mod tests {
             maximize: false,
             step: 3,
         };
+        let rmsprop_h = RmsProp {
+            lr: 1e-3,
+            alpha: 0.99,
+            eps: 1e-8,
+            weight_decay: 1e-2,
+            momentum: 0.9,
+            maximize: false,
+        };
         for isa in available() {
             with_isa(isa, || {
                 let run = || {
                     let mut s = state::<f32>(&sizes, 5);
                     sgd(&mut sgd_items(&mut s, true), &sgd_h);
                     adam(&mut adam_items(&mut s), &adam_h);
+                    rmsprop(&mut rmsprop_items(&mut s, true, true), &rmsprop_h);
                     s
                 };
                 let one = with_forced_threads(1, run);
@@ -388,6 +575,32 @@ mod tests {
                 }
             });
         }
+    }
+
+    /// A constant gradient has no variance: the step stays finite whatever the roundings are.
+    #[test]
+    fn a_constant_gradient_centred() {
+        let h = RmsProp {
+            lr: 1e-3,
+            alpha: 0.5,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            momentum: 0.0,
+            maximize: false,
+        };
+        let g: Vec<f32> = (1..40).map(|i| 1.0 / i as f32).collect();
+        let (mut p, mut square, mut mean) = (vec![0f32; 39], vec![0f32; 39], vec![0f32; 39]);
+        for _ in 0..60 {
+            let item = RmsPropItem {
+                p: &mut p,
+                g: &g,
+                square: &mut square,
+                mean: Some(&mut mean),
+                momentum: None,
+            };
+            rmsprop(&mut [item], &h);
+        }
+        assert!(p.iter().all(|p| p.is_finite()));
     }
 
     /// The first Adam step moves every parameter by lr, whatever the size of its gradient.

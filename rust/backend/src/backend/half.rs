@@ -11,13 +11,13 @@ use corten_kernels::attention::Attention;
 use corten_kernels::conv::Conv2d;
 use corten_kernels::gemm::Activation;
 use corten_kernels::half::Half as _;
-use corten_kernels::optim::{Adam, Sgd};
+use corten_kernels::optim::{Adam, RmsProp, Sgd};
 use corten_kernels::pool::Pool2d;
 
 use super::recurrent::{Found, Layer, Recurrent, Run, Wanted};
 use super::{
-    AdamParam, Backend, Binary, Compare, Elements, Logical, Network, Part, Reduce, Scan, SgdParam,
-    Unary, UnaryGrad,
+    AdamParam, Backend, Binary, Compare, Elements, Logical, Network, Part, Reduce, RmsPropParam,
+    Scan, SgdParam, Unary, UnaryGrad,
 };
 use crate::device::Device;
 use crate::dtype::{BF16, DType, F16, Scalar};
@@ -547,6 +547,32 @@ impl<B: Backend> Network for Halves<B> {
             })
             .collect();
         self.0.adam(&mut steps, h)?;
+        drop(steps);
+        for (i, (p, _)) in items.iter_mut().zip(wide) {
+            self.write_back(p, &mut i.p)?;
+        }
+        Ok(())
+    }
+    /// As [`Network::sgd`]: all state is float32.
+    fn rmsprop(&self, items: &mut [RmsPropParam<'_>], h: &RmsProp) -> Result<()> {
+        if !items.first().is_some_and(|i| i.g.dtype().is_half()) {
+            return self.0.rmsprop(items, h);
+        }
+        let mut wide = Vec::with_capacity(items.len());
+        for i in items.iter_mut() {
+            wide.push((self.wide_part(&mut i.p)?, self.wide(i.g)?));
+        }
+        let pairs = items.iter_mut().zip(&mut wide);
+        let mut steps: Vec<_> = pairs
+            .map(|(i, (p, g))| RmsPropParam {
+                p: whole(p),
+                g,
+                square: again(&mut i.square),
+                mean: i.mean.as_mut().map(again),
+                momentum: i.momentum.as_mut().map(again),
+            })
+            .collect();
+        self.0.rmsprop(&mut steps, h)?;
         drop(steps);
         for (i, (p, _)) in items.iter_mut().zip(wide) {
             self.write_back(p, &mut i.p)?;

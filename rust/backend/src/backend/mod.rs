@@ -9,7 +9,7 @@ mod reference;
 use corten_kernels::attention::Attention;
 use corten_kernels::conv::Conv2d;
 use corten_kernels::gemm::Activation;
-use corten_kernels::optim::{Adam, Sgd};
+use corten_kernels::optim::{Adam, RmsProp, Sgd};
 use corten_kernels::pool::Pool2d;
 
 pub use corten_kernels::elementwise::{Binary, Compare, Logical, Unary, UnaryGrad};
@@ -60,6 +60,19 @@ pub struct AdamParam<'a> {
     pub m: Part<'a>,
     /// Second moment.
     pub v: Part<'a>,
+}
+/// One parameter of [`Network::rmsprop`].
+pub struct RmsPropParam<'a> {
+    /// Parameter.
+    pub p: Part<'a>,
+    /// Its gradient.
+    pub g: &'a Value,
+    /// Running mean of the gradient's square.
+    pub square: Part<'a>,
+    /// Running mean of the gradient; with it the step is centred.
+    pub mean: Option<Part<'a>>,
+    /// Momentum buffer.
+    pub momentum: Option<Part<'a>>,
 }
 
 /// Creation, element-wise maps, reductions, indexing, random numbers.
@@ -268,6 +281,8 @@ pub trait Network {
     fn sgd(&self, items: &mut [SgdParam<'_>], h: &Sgd) -> Result<()>;
     /// One Adam step over all parameters.
     fn adam(&self, items: &mut [AdamParam<'_>], h: &Adam) -> Result<()>;
+    /// One RMSprop step over all parameters.
+    fn rmsprop(&self, items: &mut [RmsPropParam<'_>], h: &RmsProp) -> Result<()>;
 }
 
 /// A device's kernels.

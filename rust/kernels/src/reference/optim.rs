@@ -1,6 +1,6 @@
 //! Naive twins of [`crate::optim`].
 use crate::element::Real;
-pub use crate::optim::{Adam, AdamItem, Sgd, SgdItem};
+pub use crate::optim::{Adam, AdamItem, RmsProp, RmsPropItem, Sgd, SgdItem};
 
 /// Twin of [`crate::optim::sgd`].
 pub fn sgd<T: Real>(items: &mut [SgdItem<'_, T>], h: &Sgd) {
@@ -53,6 +53,39 @@ pub fn adam<T: Real>(items: &mut [AdamItem<'_, T>], h: &Adam) {
             item.v[i] = T::from_f64(v);
             let root = v.sqrt() / correction2.sqrt() + h.eps;
             item.p[i] = T::from_f64(p - h.lr / correction1 * m / root);
+        }
+    }
+}
+
+/// Twin of [`crate::optim::rmsprop`].
+pub fn rmsprop<T: Real>(items: &mut [RmsPropItem<'_, T>], h: &RmsProp) {
+    for item in items {
+        for i in 0..item.p.len() {
+            let p = item.p[i].to_f64();
+            let mut g = item.g[i].to_f64();
+            if h.maximize {
+                g = -g;
+            }
+            if h.weight_decay != 0.0 {
+                g += h.weight_decay * p;
+            }
+            let mut spread = h.alpha * item.square[i].to_f64() + (1.0 - h.alpha) * g * g;
+            item.square[i] = T::from_f64(spread);
+            if let Some(mean) = item.mean.as_mut() {
+                let m = h.alpha * mean[i].to_f64() + (1.0 - h.alpha) * g;
+                mean[i] = T::from_f64(m);
+                spread -= m * m;
+                // Written so that NaN stays NaN.
+                if spread < 0.0 {
+                    spread = 0.0;
+                }
+            }
+            let mut step = g / (spread.sqrt() + h.eps);
+            if let Some(buffer) = item.momentum.as_mut() {
+                step += h.momentum * buffer[i].to_f64();
+                buffer[i] = T::from_f64(step);
+            }
+            item.p[i] = T::from_f64(p - h.lr * step);
         }
     }
 }

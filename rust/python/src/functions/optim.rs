@@ -1,7 +1,7 @@
 //! Optimizer steps: all parameters in one call, written in place (copy-on-write where something shares their memory).
 
 use corten_core::Tensor;
-use corten_core::optim::{self, Adam, Sgd};
+use corten_core::optim::{self, Adam, RmsProp, Sgd};
 use corten_python_macros::pyfunction;
 use pyo3::prelude::*;
 
@@ -104,4 +104,56 @@ fn adam_step(
     })
 }
 
-functions!(adam_step, sgd_step);
+/// One step of RMSprop for all `params`, with PyTorch's formulas.
+///
+/// `v = alpha v + (1 - alpha) g^2`; `d = g / (sqrt(v) + eps)`; `p -= lr d`. With `grad_avgs` the step is centred: `m = alpha m +
+/// (1 - alpha) g`, and the root is of `v - m^2`, not below 0. With momentum, `b = momentum b + d` takes the place of `d`.
+/// `square_avgs` holds `v`, `grad_avgs` `m`; `momentum_buffers` is needed when `momentum` is not 0.
+///
+/// >>> import corten as ct
+/// >>> from corten import _core
+/// >>> p, v = ct.tensor([1.0]), ct.zeros(1)
+/// >>> _core.rmsprop_step([p], [ct.ones(1)], [v], None, None, lr=0.25, alpha=0.75)
+/// >>> p, v
+/// (tensor([0.5]), tensor([0.25]))
+#[pyfunction]
+#[pyo3(signature = (
+    params, grads, square_avgs, grad_avgs, momentum_buffers, *, lr = 1e-2, alpha = 0.99, eps = 1e-8, weight_decay = 0.0,
+    momentum = 0.0, maximize = false
+))]
+fn rmsprop_step(
+    py: Python<'_>,
+    params: Args,
+    grads: Args,
+    square_avgs: Args,
+    grad_avgs: Option<Args>,
+    momentum_buffers: Option<Args>,
+    lr: f64,
+    alpha: f64,
+    eps: f64,
+    weight_decay: f64,
+    momentum: f64,
+    maximize: bool,
+) -> PyResult<()> {
+    let h = RmsProp {
+        lr,
+        alpha,
+        eps,
+        weight_decay,
+        momentum,
+        maximize,
+    };
+    let (means, buffers) = (grad_avgs.map(|m| m.0), momentum_buffers.map(|b| b.0));
+    write(py, total(&params), || {
+        optim::rmsprop_step(
+            &params.0,
+            &grads.0,
+            &square_avgs.0,
+            means.as_deref(),
+            buffers.as_deref(),
+            &h,
+        )
+    })
+}
+
+functions!(adam_step, rmsprop_step, sgd_step);

@@ -4,12 +4,12 @@ use corten_kernels::attention::{Attention, Heads, Mask, Order};
 use corten_kernels::conv::Conv2d;
 use corten_kernels::gemm::{Activation, Epilogue, Mat};
 use corten_kernels::loss::Target;
-use corten_kernels::optim::{Adam, AdamItem, Sgd, SgdItem};
+use corten_kernels::optim::{Adam, AdamItem, RmsProp, RmsPropItem, Sgd, SgdItem};
 use corten_kernels::pool::Pool2d;
 
 use super::elements::{check_interrupt, dense, done, fresh, roomy};
 use super::{Me, k};
-use crate::backend::{AdamParam, Elements, Network, Part, SgdParam};
+use crate::backend::{AdamParam, Elements, Network, Part, RmsPropParam, SgdParam};
 use crate::dtype::{DType, Element};
 use crate::error::Result;
 use crate::list::try_vec;
@@ -624,6 +624,27 @@ impl Network for Me {
                 v: i.v.elements(),
             }).collect();
             k::optim::adam(&mut list, h);
+        });
+        check_interrupt()
+    }
+
+    fn rmsprop(&self, items: &mut [RmsPropParam<'_>], h: &RmsProp) -> Result<()> {
+        let Some(first) = items.first() else {
+            return Ok(());
+        };
+        let dtype = first.g.dtype();
+        let grads = items.iter().map(|i| self.contiguous(i.g));
+        let grads: Vec<Value> = grads.collect::<Result<_>>()?;
+        kernel!("rmsprop_step", dtype, T => {
+            let each = items.iter_mut().zip(&grads);
+            let mut list: Vec<_> = each.map(|(i, g)| RmsPropItem {
+                p: i.p.elements::<T>(),
+                g: dense(g),
+                square: i.square.elements(),
+                mean: i.mean.as_mut().map(Part::elements),
+                momentum: i.momentum.as_mut().map(Part::elements),
+            }).collect();
+            k::optim::rmsprop(&mut list, h);
         });
         check_interrupt()
     }
