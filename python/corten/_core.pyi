@@ -834,20 +834,14 @@ def idx_header(header: bytes) -> tuple[str, tuple[int, ...], int]: ...
 def crc32(data: bytes, start: int = 0) -> int: ...
 
 # -- for tests
+_Differentiable = Callable[..., Tensor | Sequence[Tensor]]
+
 def op_names() -> list[str]: ...
 def gradcheck(
-    fn: Callable[..., Tensor | Sequence[Tensor]],
-    inputs: Sequence[Tensor],
-    eps: float = 1e-6,
-    rtol: float = 1e-5,
-    atol: float = 1e-7,
+    fn: _Differentiable, inputs: Sequence[Tensor], eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-7
 ) -> bool: ...
 def gradgradcheck(
-    fn: Callable[..., Tensor | Sequence[Tensor]],
-    inputs: Sequence[Tensor],
-    eps: float = 1e-6,
-    rtol: float = 1e-5,
-    atol: float = 1e-7,
+    fn: _Differentiable, inputs: Sequence[Tensor], eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-7
 ) -> bool: ...
 def threads_worked() -> int: ...
 def reset_threads_worked() -> None: ...
