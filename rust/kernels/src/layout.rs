@@ -95,6 +95,32 @@ impl<const N: usize> Dims<N> {
         }
         d
     }
+    /// The same elements in another order: the last operand is walked through memory, and axes that lie side by side in all
+    /// operands then are one.
+    pub(crate) fn in_order(&self) -> Self {
+        let mut axes = [0; MAX_AXES];
+        let axes = &mut axes[..self.len];
+        for (i, axis) in axes.iter_mut().enumerate() {
+            *axis = i;
+        }
+        axes.sort_by_key(|&d| core::cmp::Reverse(self.strides[N - 1][d].unsigned_abs()));
+        let pick = |from: &[isize; MAX_AXES]| {
+            let mut to = [0; MAX_AXES];
+            for (to, &d) in to.iter_mut().zip(axes.iter()) {
+                *to = from[d];
+            }
+            to
+        };
+        let strides = self.strides.each_ref().map(pick);
+        let mut shape = [1; MAX_AXES];
+        for (to, &d) in shape.iter_mut().zip(axes.iter()) {
+            *to = self.shape[d];
+        }
+        Dims::new(
+            &shape[..self.len],
+            strides.each_ref().map(|s| &s[..self.len]),
+        )
+    }
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -207,6 +207,9 @@ impl<B: Backend> Elements for Halves<B> {
     fn copy_into(&self, src: &Value, dst: &mut Storage, at: &Layout) -> Result<()> {
         self.0.copy_into(src, dst, at)
     }
+    fn add_into(&self, src: &Value, dst: &mut Storage, at: &Layout) -> Result<()> {
+        self.0.add_into(src, dst, at)
+    }
     fn reduce(&self, op: Reduce, x: &Value, axes: &[usize]) -> Result<Value> {
         self.narrow(self.0.reduce(op, &*self.wide(x)?, axes)?, x.dtype())
     }

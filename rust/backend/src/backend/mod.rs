@@ -99,6 +99,8 @@ pub trait Elements {
     fn copy(&self, x: &Value) -> Result<Value>;
     /// Writes `src` to the elements of `dst` that `at` names (same shape and dtype; each addressed once).
     fn copy_into(&self, src: &Value, dst: &mut Storage, at: &Layout) -> Result<()>;
+    /// As `copy_into`, but adds to what is there; floats.
+    fn add_into(&self, src: &Value, dst: &mut Storage, at: &Layout) -> Result<()>;
     /// Reduces the (ascending, distinct) `axes`, which disappear. Floats keep their dtype, integer `Sum` and `Prod` give int64,
     /// `Max` and `Min` keep the dtype.
     fn reduce(&self, op: Reduce, x: &Value, axes: &[usize]) -> Result<Value>;

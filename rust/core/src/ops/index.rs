@@ -229,8 +229,14 @@ impl Backward for Unslice {
         };
         let (backend, g) = (dispatch(g.device()), self.part(g)?.value());
         let at = whole.layout.slice(&self.spans);
-        let part = backend.binary(Binary::Add, g.shape(), &whole.with_layout(at.clone()), &g)?;
-        backend.copy_into(&part, crate::storage::make_mut(&mut whole.storage)?, &at)?;
+        if g.dtype().is_half() {
+            let old = whole.with_layout(at.clone());
+            let sum = backend.binary(Binary::Add, g.shape(), &old, &g)?;
+            drop(old);
+            backend.copy_into(&sum, crate::storage::make_mut(&mut whole.storage)?, &at)?;
+        } else {
+            backend.add_into(&g, crate::storage::make_mut(&mut whole.storage)?, &at)?;
+        }
         *sum = Some(Tensor::from_value(whole));
         Ok(true)
     }

@@ -3,9 +3,9 @@
 use super::forward::padded;
 use super::rows::{AddRows, Deltas, MaskAt, RandomAt, Strip, Unroll};
 use super::*;
-use crate::gemm::kernel::strips;
 use crate::parallel::{abandoned, for_each};
 use crate::simd;
+use core::ops::Range;
 
 /// Queries of a tile.
 const QUERIES: usize = 64;
@@ -13,6 +13,10 @@ const QUERIES: usize = 64;
 const TASKS: usize = 16;
 /// Tiles of keys that a task has at least.
 const LEAST_TILES: usize = 4;
+/// What keys, values and their gradients of tiles that are treated together may take: queries are read once for all of them.
+const TOGETHER_BYTES: usize = 192 << 10;
+/// Most such tiles.
+const TOGETHER: usize = 4;
 
 struct Backward<'a, T> {
     p: &'a Attention,
@@ -30,6 +34,7 @@ struct Backward<'a, T> {
     dv: Option<Rows<T>>,
     /// Tiles of keys per task.
     chunk: usize,
+    copy: Copies,
     /// dQ of all chunks but the first, `(chunks - 1, batch, heads, tq, d)`.
     partial: Buffer<T>,
 }
@@ -43,11 +48,14 @@ struct Work<T> {
     d: usize,
     dv: usize,
     tq: usize,
+    /// Tiles of keys that are treated together.
+    together: usize,
 }
 
 impl<T: Real> Work<T> {
-    fn new(p: &Attention, t: &Tiles<T>) -> Self {
+    fn new(p: &Attention, t: &Tiles<T>, copy: &Copies) -> Self {
         let (dp, dvp) = (padded(p.d, t.keys.nr), padded(p.dv, t.values.nr));
+        let tile = TILE * (p.d + p.dv + 2 * dp + dvp) * size_of::<T>();
         let mut w = Work {
             buffer: Buffer::new(0),
             dp,
@@ -55,10 +63,12 @@ impl<T: Real> Work<T> {
             d: p.d,
             dv: p.dv,
             tq: p.tq.next_multiple_of(16),
+            together: (TOGETHER_BYTES / tile.max(1)).clamp(1, TOGETHER),
         };
-        let end = w.douts() as usize - w.weights() as usize;
-        let copy = if dvp == p.dv { 0 } else { w.tq * dvp };
-        w.buffer = Buffer::new(end / size_of::<T>() + copy);
+        let end = w.queries() as usize - w.weights() as usize;
+        let copies =
+            if copy.queries { w.tq * dp } else { 0 } + if copy.douts { w.tq * dvp } else { 0 };
+        w.buffer = Buffer::new(end / size_of::<T>() + copies);
         w
     }
     /// Scores, then weights, (QUERIES, TILE).
@@ -69,42 +79,60 @@ impl<T: Real> Work<T> {
     fn slopes(&self) -> *mut T {
         self.weights().wrapping_add(QUERIES * TILE)
     }
-    /// Keys of a tile, transposed.
-    fn keys_t(&self) -> *mut T {
-        self.slopes().wrapping_add(QUERIES * TILE)
+    /// Keys of the `i`-th tile of those together, transposed.
+    fn keys_t(&self, i: usize) -> *mut T {
+        self.slopes()
+            .wrapping_add(QUERIES * TILE + i * TILE * self.d)
     }
     /// Values of a tile, transposed.
-    fn values_t(&self) -> *mut T {
-        self.keys_t().wrapping_add(TILE * self.d)
+    fn values_t(&self, i: usize) -> *mut T {
+        self.keys_t(self.together).wrapping_add(i * TILE * self.dv)
     }
     /// Keys of a tile as padded rows.
-    fn keys(&self) -> *mut T {
-        self.values_t().wrapping_add(TILE * self.dv)
+    fn keys(&self, i: usize) -> *mut T {
+        self.values_t(self.together)
+            .wrapping_add(i * TILE * self.dp)
     }
     /// Gradient of the keys of a tile, (TILE, dp).
-    fn dk(&self) -> *mut T {
-        self.keys().wrapping_add(TILE * self.dp)
+    fn dk(&self, i: usize) -> *mut T {
+        self.keys(self.together).wrapping_add(i * TILE * self.dp)
     }
     /// Gradient of the values of a tile, (TILE, dvp).
-    fn dv(&self) -> *mut T {
-        self.dk().wrapping_add(TILE * self.dp)
-    }
-    /// Scaled queries of a head, (tq, dp).
-    fn q(&self) -> *mut T {
-        self.dv().wrapping_add(TILE * self.dvp)
+    fn dv(&self, i: usize) -> *mut T {
+        self.dk(self.together).wrapping_add(i * TILE * self.dvp)
     }
     /// Logsumexp in base 2, (tq,).
     fn lse2(&self) -> *mut T {
-        self.q().wrapping_add(self.tq * self.dp)
+        self.dv(self.together)
     }
-    /// `sum(dout * out)`, (tq,).
+    /// `scale sum(dout * out)`, (tq,).
     fn delta(&self) -> *mut T {
         self.lse2().wrapping_add(self.tq)
     }
-    /// Gradient of the outputs of a head as padded rows, (tq, dvp), where they are not such rows themselves.
-    fn douts(&self) -> *mut T {
+    /// Queries of a head as padded rows, (tq, dp), where they are copied.
+    fn queries(&self) -> *mut T {
         self.delta().wrapping_add(self.tq)
     }
+}
+
+/// Which rows a call copies: those that are read as the right factor of a product, and that end within a panel or are far
+/// apart, so that they share few places of the first-level cache.
+struct Copies {
+    queries: bool,
+    keys: bool,
+    douts: bool,
+}
+
+/// One head against the keys of a chunk.
+struct Head<T> {
+    b: usize,
+    h: usize,
+    q: Source<T>,
+    dout: Source<T>,
+    /// Rows of dQ.
+    dq: Option<(*mut T, usize)>,
+    /// The tile of keys whose products begin all rows of dQ; none if they are zeros from the start.
+    begins: usize,
 }
 
 impl<T: Real> Backward<'_, T> {
@@ -121,25 +149,31 @@ impl<T: Real> Backward<'_, T> {
     /// One head of queries against the keys of one chunk. `first`: of all heads that share the keys.
     fn head(&self, (b, h): (usize, usize), chunk: usize, first: bool, w: &Work<T>) {
         let (p, t) = (self.p, &self.tiles);
-        let hk = h / p.group();
         let row = (b * p.heads + h) * p.tq;
-        let rows_of = |x: &Heads<'_, T>| Source {
+        let rows_of = |x: &Heads<'_, T>, h: usize| Source {
             p: x.at(b, h, 0),
             rs: x.strides[2],
         };
-        // Scores come out in base 2; dS^T Q is corrected for it below.
-        let factor = T::from_f64(p.scale * core::f64::consts::LOG2_E);
-        let mut dout = rows_of(&self.dout);
-        let out = rows_of(&self.out);
-        // SAFETY: all rows exist, and the workspace has room for tq of each.
-        unsafe { copy_rows(t.isa, rows_of(&self.q), p.tq, p.d, factor, (w.q(), w.dp)) };
-        if w.dvp != p.dv {
-            // SAFETY: as above.
-            unsafe { copy_rows(t.isa, dout, p.tq, p.dv, T::ONE, (w.douts(), w.dvp)) };
-            dout = Source {
-                p: w.douts(),
-                rs: w.dvp as isize,
+        let (mut q, mut dout, out) = (
+            rows_of(&self.q, h),
+            rows_of(&self.dout, h),
+            rows_of(&self.out, h),
+        );
+        let mut room = w.queries();
+        let mut copy = |rows: &mut Source<T>, d: usize, ld: usize| {
+            // SAFETY: all rows exist, and the workspace has room for tq of each that is copied.
+            unsafe { copy_rows(t.isa, *rows, p.tq, d, (room, ld)) };
+            *rows = Source {
+                p: room,
+                rs: ld as isize,
             };
+            room = room.wrapping_add(w.tq * ld);
+        };
+        if self.copy.queries {
+            copy(&mut q, p.d, w.dp);
+        }
+        if self.copy.douts {
+            copy(&mut dout, p.dv, w.dvp);
         }
         let deltas = Deltas {
             rows: p.tq,
@@ -149,250 +183,310 @@ impl<T: Real> Backward<'_, T> {
             dout: dout.p,
             dout_rs: dout.rs,
             lse: self.lse[row..].as_ptr(),
+            scale: T::from_f64(p.scale),
             delta: w.delta(),
             lse2: w.lse2(),
         };
         dispatch_on(t.isa, deltas);
         let dq = self.dq(b, h, chunk);
-        if let Some((dq, rs)) = dq {
+        let (from, last) = (
+            chunk * self.chunk,
+            ((chunk + 1) * self.chunk).min(p.tk.div_ceil(TILE)),
+        );
+        // Where every query sees the first key of the chunk, its first tile begins all rows of dQ.
+        let len = p.keys(self.lengths, b);
+        let all = from * TILE < len && p.viewers((from * TILE, 1), (0, p.tq)) == (0, p.tq);
+        if let (Some((dq, rs)), false) = (dq, all) {
             for i in 0..p.tq {
                 // SAFETY: a row of dQ is d elements, and belongs to this task.
                 unsafe { core::slice::from_raw_parts_mut(dq.wrapping_add(i * rs), p.d) }
                     .fill(T::ZERO);
             }
         }
+        let begins = if all { from } else { usize::MAX };
+        let head = Head {
+            b,
+            h,
+            q,
+            dout,
+            dq,
+            begins,
+        };
+        for j in (from..last).step_by(w.together) {
+            let tiles = j..last.min(j + w.together);
+            if !self.keys(&head, tiles, first, w) {
+                return;
+            }
+        }
+    }
+
+    /// One head of queries against some tiles of keys. False when the call is being abandoned.
+    fn keys(&self, head: &Head<T>, tiles: Range<usize>, first: bool, w: &Work<T>) -> bool {
+        let (p, t) = (self.p, &self.tiles);
+        let (b, hk) = (head.b, head.h / p.group());
         let len = p.keys(self.lengths, b);
-        let last = ((chunk + 1) * self.chunk).min(p.tk.div_ceil(TILE));
-        for j in chunk * self.chunk..last {
+        let log2 = T::from_f64(p.scale * core::f64::consts::LOG2_E);
+        let (mut keys, mut viewers) = (
+            [Source {
+                p: core::ptr::null(),
+                rs: 0,
+            }; TOGETHER],
+            [(0, 0); TOGETHER],
+        );
+        for (i, j) in tiles.clone().enumerate() {
             let j0 = j * TILE;
-            let (all, n) = (TILE.min(p.tk - j0), TILE.min(len.saturating_sub(j0)));
+            let n = TILE.min(len.saturating_sub(j0));
+            if n == 0 {
+                continue;
+            }
+            viewers[i] = p.viewers((j0, n), (0, p.tq));
+            if viewers[i].0 >= viewers[i].1 {
+                continue;
+            }
+            // SAFETY: n keys and values from j0 on exist.
+            unsafe {
+                // Scores come out in base 2, and gradients of scores with the factor that both dQ and dK have.
+                t.pack(&self.k, (b, hk, j0), (n, p.d), log2, w.keys_t(i));
+                t.pack(
+                    &self.v,
+                    (b, hk, j0),
+                    (n, p.dv),
+                    T::from_f64(p.scale),
+                    w.values_t(i),
+                );
+            }
+            keys[i] = Source {
+                p: self.k.at(b, hk, j0),
+                rs: self.k.strides[2],
+            };
+            if self.copy.keys {
+                // SAFETY: as above.
+                unsafe { copy_rows(t.isa, keys[i], n, p.d, (w.keys(i), w.dp)) };
+                keys[i] = Source {
+                    p: w.keys(i),
+                    rs: w.dp as isize,
+                };
+            }
+        }
+        let seen = viewers.iter().filter(|v| v.0 < v.1);
+        let from = seen.clone().map(|v| v.0).min().unwrap_or(0);
+        let to = seen.map(|v| v.1).max().unwrap_or(0);
+        // Whether the tile's gradients hold a sum already.
+        let mut begun = [false; TOGETHER];
+        for i0 in (from / QUERIES * QUERIES..to).step_by(QUERIES) {
+            let rows = QUERIES.min(p.tq - i0);
+            for (i, j) in tiles.clone().enumerate() {
+                if viewers[i].0 >= i0 + rows || viewers[i].1 <= i0 {
+                    continue;
+                }
+                let n = TILE.min(len - j * TILE);
+                if abandoned((2 * rows * n * (3 * p.d + 2 * p.dv)) as f64) {
+                    return false;
+                }
+                self.tile(
+                    head,
+                    (i0, rows),
+                    (j * TILE, n),
+                    (i, keys[i]),
+                    w,
+                    &mut begun[i],
+                );
+            }
+        }
+        for (i, j) in tiles.enumerate() {
+            let rows = TILE.min(p.tk - j * TILE);
+            // Keys beyond the length have no part in any product.
+            let known = if begun[i] {
+                TILE.min(len.saturating_sub(j * TILE))
+            } else {
+                0
+            };
             // SAFETY: the workspace's own rows.
             unsafe {
-                core::slice::from_raw_parts_mut(w.dk(), TILE * w.dp).fill(T::ZERO);
-                core::slice::from_raw_parts_mut(w.dv(), TILE * w.dvp).fill(T::ZERO);
+                core::slice::from_raw_parts_mut(w.dk(i), TILE * w.dp)[known * w.dp..].fill(T::ZERO);
+                core::slice::from_raw_parts_mut(w.dv(i), TILE * w.dvp)[known * w.dvp..]
+                    .fill(T::ZERO);
             }
-            let (i_lo, i_hi) = p.viewers((j0, n.max(1)), (0, p.tq));
-            if n > 0 && i_lo < i_hi {
-                // SAFETY: n keys and values from j0 on exist.
-                unsafe {
-                    t.pack(&self.k, (b, hk, j0), (n, p.d), w.keys_t());
-                    t.pack(&self.v, (b, hk, j0), (n, p.dv), w.values_t());
-                }
-                let mut keys = Source {
-                    p: self.k.at(b, hk, j0),
-                    rs: self.k.strides[2],
-                };
-                if w.dp != p.d && dq.is_some() {
-                    // SAFETY: as above.
-                    unsafe { copy_rows(t.isa, keys, n, p.d, T::ONE, (w.keys(), w.dp)) };
-                    keys = Source {
-                        p: w.keys(),
-                        rs: w.dp as isize,
-                    };
-                }
-                for i0 in (i_lo / QUERIES * QUERIES..i_hi).step_by(QUERIES) {
-                    let rows = QUERIES.min(p.tq - i0);
-                    if abandoned((2 * rows * n * (3 * p.d + 2 * p.dv)) as f64) {
-                        return;
-                    }
-                    self.tile((b, h), (i0, rows), (j0, n), dout, keys, dq, w);
-                }
-            }
-            let write = |to: Option<Rows<T>>, x: *mut T, (ldx, d): (usize, usize), factor: f64| {
+            let write = |to: Option<Rows<T>>, x: *mut T, (ldx, d): (usize, usize)| {
                 let Some(to) = to else { return };
                 let add = AddRows {
                     x,
                     ldx,
-                    rows: all,
+                    rows,
                     d,
-                    factor: T::from_f64(factor),
-                    out: to.at(b, hk, j0),
+                    out: to.at(b, hk, j * TILE),
                     rs: to.strides[2],
                     add: !first,
                 };
                 dispatch_on(t.isa, add);
             };
-            write(self.dk, w.dk(), (w.dp, p.d), core::f64::consts::LN_2);
-            write(self.dv, w.dv(), (w.dvp, p.dv), 1.0);
+            write(self.dk, w.dk(i), (w.dp, p.d));
+            write(self.dv, w.dv(i), (w.dvp, p.dv));
         }
-        if let (Some((dq, rs)), true) = (dq, self.p.tk <= self.chunk * TILE) {
-            self.scale_dq((b, h), (0, p.tq), dq, rs, false);
-        }
+        true
     }
 
-    /// Writes rows of dQ, `scale` times a sum of products.
-    fn scale_dq(
-        &self,
-        (b, h): (usize, usize),
-        (i0, rows): (usize, usize),
-        x: *const T,
-        ldx: usize,
-        add: bool,
-    ) {
-        let Some(dq) = self.dq else { return };
-        let add = AddRows {
-            x,
-            ldx,
-            rows,
-            d: self.p.d,
-            factor: T::from_f64(self.p.scale),
-            out: dq.at(b, h, i0),
-            rs: dq.strides[2],
-            add,
-        };
-        dispatch_on(self.tiles.isa, add);
-    }
-
-    /// One tile of queries against one tile of keys.
+    /// One tile of queries against one tile of keys, the `slot`-th of those together.
     fn tile(
         &self,
-        (b, h): (usize, usize),
+        &Head {
+            b,
+            h,
+            q,
+            dout,
+            dq,
+            begins,
+        }: &Head<T>,
         (i0, rows): (usize, usize),
         (j0, n): (usize, usize),
-        dout: Source<T>,
-        keys: Source<T>,
-        dq: Option<(*mut T, usize)>,
+        (slot, keys): (usize, Source<T>),
         w: &Work<T>,
+        begun: &mut bool,
     ) {
         let (p, t) = (self.p, &self.tiles);
-        let len = p.keys(self.lengths, b);
         let row = (b * p.heads + h) * p.tq + i0;
         let groups = (p.pitch() / TILE) as u64;
         let nr = t.scores.nr;
-        let q = w.q().wrapping_add(i0 * w.dp);
-        for (r0, count) in strips(rows, t.mr) {
+        let sight = Sight::new(p, t, (i0, rows), (j0, n), p.keys(self.lengths, b));
+        let seen = sight.strips().iter().filter(|s| s.from < s.to);
+        let scores = Product {
+            a_rs: q.rs,
+            a_ks: 1,
+            b: w.keys_t(slot).cast_const(),
+            b_ks: nr as isize,
+            step: p.d * nr,
+            ldc: TILE,
+            cols: n.next_multiple_of(nr),
+            add: false,
+        };
+        let products = Product {
+            a_rs: dout.rs,
+            b: w.values_t(slot),
+            step: p.dv * nr,
+            ..scores
+        };
+        let part = |s: &Seen, k: usize, a: Source<T>, c: *mut T| Part {
+            rows: s.rows,
+            k,
+            a: a.row(i0 + s.row),
+            b: 0,
+            c: c.wrapping_add(s.row * TILE),
+            panels: (s.columns.0 / nr, s.columns.1.div_ceil(nr)),
+        };
+        // SAFETY: queries and gradients of outputs have these rows; keys and values were packed up to n, and columns
+        // beyond the keys are never looked at; the tiles have rows of TILE.
+        unsafe {
+            let parts = seen.clone().map(|s| part(s, p.d, q, w.weights()));
+            scores.run(&t.scores, parts);
+            let parts = seen.clone().map(|s| part(s, p.dv, dout, w.slopes()));
+            products.run(&t.scores, parts);
+        }
+        for (run, keys) in sight.runs() {
             let (weights, slopes) = (
-                w.weights().wrapping_add(r0 * TILE),
-                w.slopes().wrapping_add(r0 * TILE),
+                w.weights().wrapping_add(run.row * TILE),
+                w.slopes().wrapping_add(run.row * TILE),
             );
-            let mut seen = [(0, 0); 8];
-            for (r, seen) in seen.iter_mut().enumerate().take(count) {
-                let (lo, hi) = p.visible(i0 + r0 + r, len);
-                *seen = (lo.clamp(j0, j0 + n) - j0, hi.clamp(j0, j0 + n) - j0);
-            }
-            let (from, to) = (seen[0].0, seen[count - 1].1);
-            if from >= to {
+            if run.from >= run.to {
                 // SAFETY: the rows of this strip.
                 unsafe {
-                    core::slice::from_raw_parts_mut(weights, count * TILE).fill(T::ZERO);
-                    core::slice::from_raw_parts_mut(slopes, count * TILE).fill(T::ZERO);
+                    core::slice::from_raw_parts_mut(weights, run.rows * TILE).fill(T::ZERO);
+                    core::slice::from_raw_parts_mut(slopes, run.rows * TILE).fill(T::ZERO);
                 }
                 continue;
             }
-            let (c0, c1) = t.columns(from, to);
-            let scores = Product {
-                rows: count,
-                k: p.d,
-                a: q.wrapping_add(r0 * w.dp),
-                a_rs: w.dp as isize,
-                a_ks: 1,
-                b: w.keys_t().wrapping_add(c0 * p.d),
-                b_ks: nr as isize,
-                step: p.d * nr,
-                c: weights.wrapping_add(c0),
-                ldc: TILE,
-                cols: c1 - c0,
-                add: false,
-            };
-            let products = Product {
-                k: p.dv,
-                a: dout.row(i0 + r0),
-                a_rs: dout.rs,
-                b: w.values_t().wrapping_add(c0 * p.dv),
-                step: p.dv * nr,
-                c: slopes.wrapping_add(c0),
-                ..scores
-            };
-            // SAFETY: queries and gradients of outputs have these rows; keys and values were packed up to n, and columns
-            // beyond the keys are never looked at; the tiles have rows of TILE.
-            unsafe {
-                scores.run(&t.scores);
-                products.run(&t.scores);
-            }
             let random = p.dropout.map(|dropout| RandomAt {
                 dropout,
-                group: (row + r0) as u64 * groups + (j0 / TILE) as u64,
+                group: (row + run.row) as u64 * groups + (j0 / TILE) as u64,
                 groups,
             });
             let unroll = Unroll {
                 strip: Strip {
-                    rows: count,
-                    from: c0,
-                    to: c1,
+                    rows: run.rows,
+                    from: run.columns.0,
+                    to: run.columns.1,
                     keys: n,
-                    seen,
-                    mask: MaskAt::new(&self.mask, b, h, i0 + r0, j0),
+                    seen: keys,
+                    mask: MaskAt::new(&self.mask, b, h, i0 + run.row, j0),
                     random,
                     s: weights,
                 },
                 dp: slopes,
-                lse2: w.lse2().wrapping_add(i0 + r0),
-                delta: w.delta().wrapping_add(i0 + r0),
+                lse2: w.lse2().wrapping_add(i0 + run.row),
+                delta: w.delta().wrapping_add(i0 + run.row),
             };
             dispatch_on(t.isa, unroll);
-            if let Some((dq, rs)) = dq {
-                let product = Product {
-                    rows: count,
-                    k: to - from,
-                    a: slopes.wrapping_add(from),
-                    a_rs: TILE as isize,
-                    a_ks: 1,
-                    b: keys.row(from),
-                    b_ks: keys.rs,
-                    step: t.keys.nr,
-                    c: dq.wrapping_add((i0 + r0) * rs),
-                    ldc: rs,
-                    cols: p.d,
-                    add: true,
-                };
-                // SAFETY: keys up to n exist as whole panels; these rows of dQ are this task's.
-                unsafe { product.run(&t.keys) };
-            }
         }
-        if self.dk.is_none() && self.dv.is_none() {
-            return;
+        if let Some((dq, rs)) = dq {
+            let product = Product {
+                a_rs: TILE as isize,
+                a_ks: 1,
+                b: keys.p,
+                b_ks: keys.rs,
+                step: t.keys.nr,
+                ldc: rs,
+                cols: p.d,
+                add: j0 != begins.saturating_mul(TILE),
+            };
+            let parts = seen.map(|s| Part {
+                rows: s.rows,
+                k: s.to - s.from,
+                a: w.slopes().wrapping_add(s.row * TILE + s.from).cast_const(),
+                b: s.from as isize * keys.rs,
+                c: dq.wrapping_add((i0 + s.row) * rs),
+                panels: (0, usize::MAX),
+            });
+            // SAFETY: keys up to n exist as whole panels; these rows of dQ are this task's.
+            unsafe { product.run(&t.keys, parts) };
         }
-        for (c0, count) in strips(n, t.mr) {
-            let (lo, hi) = p.viewers((j0 + c0, count), (i0, i0 + rows));
-            if lo >= hi {
-                continue;
+        // Now the keys are the rows: strips of them, and the queries that see them.
+        let mut viewers = [(0, 0, 0, 0); STRIPS];
+        let mut count = 0;
+        for (c0, rows_of) in strips(n, t.mr) {
+            let (lo, hi) = p.viewers((j0 + c0, rows_of), (i0, i0 + rows));
+            viewers[count] = (c0, rows_of, lo - i0, hi - i0);
+            count += usize::from(lo < hi);
+        }
+        let viewers = &viewers[..count];
+        if !*begun && count < strips(n, t.mr).count() {
+            // Not every key gets a first product here.
+            // SAFETY: the workspace's own rows.
+            unsafe {
+                core::slice::from_raw_parts_mut(w.dk(slot), TILE * w.dp).fill(T::ZERO);
+                core::slice::from_raw_parts_mut(w.dv(slot), TILE * w.dvp).fill(T::ZERO);
             }
-            let at = (lo - i0) * TILE + c0;
-            let values = Product {
-                rows: count,
-                k: hi - lo,
-                a: w.weights().wrapping_add(at),
+            *begun = true;
+        }
+        let sums = |b: Source<T>, to: (*mut T, usize), from: *const T, kernels: &Kernels<T>| {
+            let (c, ldc) = to;
+            let product = Product {
                 a_rs: 1,
                 a_ks: TILE as isize,
-                b: dout.row(lo),
-                b_ks: dout.rs,
-                step: t.values.nr,
-                c: w.dv().wrapping_add(c0 * w.dvp),
-                ldc: w.dvp,
-                cols: w.dvp,
-                add: true,
+                b: b.row(i0),
+                b_ks: b.rs,
+                step: kernels.nr,
+                ldc,
+                cols: ldc,
+                add: *begun,
             };
-            let queries = Product {
-                a: w.slopes().wrapping_add(at),
-                b: w.q().wrapping_add(lo * w.dp),
-                b_ks: w.dp as isize,
-                step: t.keys.nr,
-                c: w.dk().wrapping_add(c0 * w.dp),
-                ldc: w.dp,
-                cols: w.dp,
-                ..values
-            };
-            // SAFETY: weights and slopes have a row for each query of the tile and columns up to TILE; queries and gradients
-            // of outputs are rows of whole panels, as are the sums.
-            unsafe {
-                if self.dv.is_some() {
-                    values.run(&t.values);
-                }
-                if self.dk.is_some() {
-                    queries.run(&t.keys);
-                }
-            }
+            let parts = viewers.iter().map(|&(c0, rows, lo, hi)| Part {
+                rows,
+                k: hi - lo,
+                a: from.wrapping_add(lo * TILE + c0),
+                b: lo as isize * b.rs,
+                c: c.wrapping_add(c0 * ldc),
+                panels: (0, usize::MAX),
+            });
+            // SAFETY: weights and slopes have a row for each query of the tile and columns up to TILE; queries and
+            // gradients of outputs are rows of whole panels, as are the sums.
+            unsafe { product.run(kernels, parts) };
+        };
+        if self.dv.is_some() {
+            sums(dout, (w.dv(slot), w.dvp), w.weights(), &t.values);
         }
+        if self.dk.is_some() {
+            sums(q, (w.dk(slot), w.dp), w.slopes(), &t.keys);
+        }
+        *begun = true;
     }
 }
 
@@ -427,9 +521,17 @@ pub(super) fn run<T: Real>(
     let chunks = key_tiles.div_ceil(chunk);
     let parts = if dq.is_some() { chunks - 1 } else { 0 };
     let query_rows = p.batch * p.heads * p.tq;
+    let tiles = Tiles::new(simd::isa(), p.d, p.dv);
+    let copied =
+        |x: &Heads<'_, T>, d: usize, nr: usize| !d.is_multiple_of(nr) || x.strides[2] != d as isize;
+    let copy = Copies {
+        queries: dk.is_some() && copied(&q, p.d, tiles.keys.nr),
+        keys: dq.is_some() && copied(&k, p.d, tiles.keys.nr),
+        douts: dv.is_some() && copied(&dout, p.dv, tiles.values.nr),
+    };
     let f = Backward {
         p,
-        tiles: Tiles::new(simd::isa(), p.d, p.dv),
+        tiles,
         q,
         k,
         v,
@@ -442,13 +544,14 @@ pub(super) fn run<T: Real>(
         dk: dk.map(|g| Rows::new(g, orders[1], (p.kv_heads, p.tk, p.d))),
         dv: dv.map(|g| Rows::new(g, orders[2], (p.kv_heads, p.tk, p.dv))),
         chunk,
+        copy,
         partial: Buffer::new(parts * query_rows * p.d),
     };
     let group = p.group();
     for_each(pairs * chunks, p.cost::<T>(5.0), &|task| {
         let (chunk, pair) = (task / pairs, task % pairs);
         let (b, hk) = (pair / p.kv_heads, pair % p.kv_heads);
-        let work = Work::new(p, &f.tiles);
+        let work = Work::new(p, &f.tiles, &f.copy);
         for g in 0..group {
             f.head((b, hk * group + g), chunk, g == 0, &work);
         }
@@ -466,11 +569,20 @@ pub(super) fn run<T: Real>(
         let (head, i0) = (task / tiles, task % tiles * QUERIES);
         let (b, h) = (head / p.heads, head % p.heads);
         let rows = QUERIES.min(p.tq - i0);
-        for chunk in 0..chunks {
-            let Some((x, ldx)) = f.dq(b, h, chunk) else {
+        for chunk in 1..chunks {
+            let (Some((x, ldx)), Some(dq)) = (f.dq(b, h, chunk), f.dq) else {
                 return;
             };
-            f.scale_dq((b, h), (i0, rows), x.wrapping_add(i0 * ldx), ldx, chunk > 0);
+            let add = AddRows {
+                x: x.wrapping_add(i0 * ldx),
+                ldx,
+                rows,
+                d: p.d,
+                out: dq.at(b, h, i0),
+                rs: dq.strides[2],
+                add: true,
+            };
+            dispatch_on(f.tiles.isa, add);
         }
     });
 }

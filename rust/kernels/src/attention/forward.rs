@@ -2,7 +2,6 @@
 use super::rows::{Finish, MaskAt, Online, RandomAt, Strip};
 use super::*;
 use crate::gemm::Mat;
-use crate::gemm::kernel::strips;
 use crate::gemm::pack::pack_b;
 use crate::parallel::{abandoned, for_each, num_threads};
 use crate::simd::{self, LANES16};
@@ -29,7 +28,7 @@ pub(super) fn padded(n: usize, nr: usize) -> usize {
 }
 
 impl<T: Real> Tiles<T> {
-    /// Packs `n` rows of `d` from `i` on, transposed: panels `[d][nr]` of columns; room for `TILE * d`.
+    /// Packs `n` rows of `d` from `i` on, transposed and times `factor`: panels `[d][nr]` of columns; room for `TILE * d`.
     ///
     /// # Safety
     /// The rows exist, and nobody else uses `out`.
@@ -38,6 +37,7 @@ impl<T: Real> Tiles<T> {
         rows: &Heads<'_, T>,
         (b, h, i): (usize, usize, usize),
         (n, d): (usize, usize),
+        factor: T,
         out: *mut T,
     ) {
         let nr = self.scores.nr;
@@ -53,6 +53,13 @@ impl<T: Real> Tiles<T> {
             // SAFETY: the caller's promise.
             unsafe { pack_b(self.isa, m, (0, d), columns, nr, out) };
         }
+        let len = n.next_multiple_of(nr) * d;
+        let scale = rows::Scale {
+            p: out,
+            len,
+            factor,
+        };
+        dispatch_on(self.isa, scale);
     }
 }
 
@@ -61,8 +68,9 @@ impl<T: Real> Forward<'_, T> {
         0..self.p.keys(self.lengths, b).div_ceil(TILE)
     }
 
-    /// Keys of some tiles, transposed; tile `j` at `j * TILE * d`.
+    /// Keys of some tiles, transposed, and scaled so that scores come out in base 2; tile `j` at `j * TILE * d`.
     fn pack(&self, b: usize, hk: usize, tiles: Range<usize>, out: *mut T) {
+        let factor = T::from_f64(self.p.scale * core::f64::consts::LOG2_E);
         let (d, len) = (self.p.d, self.p.keys(self.lengths, b));
         for j in tiles {
             let n = TILE.min(len - j * TILE);
@@ -71,24 +79,28 @@ impl<T: Real> Forward<'_, T> {
             }
             let out = out.wrapping_add(j * TILE * d);
             // SAFETY: rows up to the length exist; a tile of the buffer belongs to one caller.
-            unsafe { self.tiles.pack(&self.k, (b, hk, j * TILE), (n, d), out) };
+            unsafe {
+                self.tiles
+                    .pack(&self.k, (b, hk, j * TILE), (n, d), factor, out)
+            };
         }
     }
 
-    /// The values as rows that whole panels can be read of: in place, or copied to the buffer.
+    /// The values as rows that whole panels can be read of: in place, or copied to the buffer. Rows far apart are copied
+    /// too: they share few places of the first-level cache.
     fn values(&self, b: usize, hk: usize, room: &Buffer<T>) -> Source<T> {
         let (p, nr) = (self.p, self.tiles.values.nr);
         let source = Source {
             p: self.v.at(b, hk, 0),
             rs: self.v.strides[2],
         };
-        if p.dv.is_multiple_of(nr) {
+        if room.is_empty() {
             return source;
         }
         let ld = padded(p.dv, nr);
         let len = p.keys(self.lengths, b);
         // SAFETY: rows up to the length exist, and the buffer has tk rows of ld.
-        unsafe { copy_rows(self.tiles.isa, source, len, p.dv, T::ONE, (room.ptr(), ld)) };
+        unsafe { copy_rows(self.tiles.isa, source, len, p.dv, (room.ptr(), ld)) };
         Source {
             p: room.ptr(),
             rs: ld as isize,
@@ -98,7 +110,7 @@ impl<T: Real> Forward<'_, T> {
     /// Room for [`Forward::values`].
     fn value_room(&self) -> usize {
         let (p, nr) = (self.p, self.tiles.values.nr);
-        if p.dv.is_multiple_of(nr) {
+        if p.dv.is_multiple_of(nr) && (self.v.strides[2] == p.dv as isize || p.tq < TILE) {
             0
         } else {
             p.tk * padded(p.dv, nr)
@@ -117,16 +129,12 @@ impl<T: Real> Forward<'_, T> {
         let i0 = tile * QUERIES;
         let rows = QUERIES.min(p.tq - i0);
         let ldo = padded(p.dv, t.values.nr);
-        // The scores come out in base 2.
-        let factor = T::from_f64(p.scale * core::f64::consts::LOG2_E);
         let source = Source {
             p: self.q.at(b, h, i0),
             rs: self.q.strides[2],
         };
         // SAFETY: the rows exist; the workspace has room for QUERIES of each and is this task's own.
         unsafe {
-            copy_rows(t.isa, source, rows, p.d, factor, (work.q(), p.d));
-            core::slice::from_raw_parts_mut(work.o(), rows * ldo).fill(T::ZERO);
             core::slice::from_raw_parts_mut(work.l(), rows * LANES16).fill(T::ZERO);
             core::slice::from_raw_parts_mut(work.m(), rows).fill(T::NEG_INFINITY);
         }
@@ -134,79 +142,94 @@ impl<T: Real> Forward<'_, T> {
         let (lo, hi) = (p.visible(i0, len).0, p.visible(i0 + rows - 1, len).1);
         let row = (b * p.heads + h) * p.tq + i0;
         let groups = (p.pitch() / TILE) as u64;
+        let mut begun = false;
         for j in lo / TILE..hi.div_ceil(TILE).max(lo / TILE) {
             let (j0, n) = (j * TILE, TILE.min(len - j * TILE));
             if abandoned((2 * rows * n * (p.d + p.dv)) as f64) {
                 return;
             }
-            for (r0, count) in strips(rows, t.mr) {
-                let mut seen = [(0, 0); 8];
-                for (r, seen) in seen.iter_mut().enumerate().take(count) {
-                    let (lo, hi) = p.visible(i0 + r0 + r, len);
-                    *seen = (lo.clamp(j0, j0 + n) - j0, hi.clamp(j0, j0 + n) - j0);
-                }
-                let (from, to) = (seen[0].0, seen[count - 1].1);
-                if from >= to {
+            let sight = Sight::new(p, t, (i0, rows), (j0, n), len);
+            let strips = sight.strips().iter().filter(|s| s.from < s.to);
+            let nr = t.scores.nr;
+            let product = Product {
+                a_rs: source.rs,
+                a_ks: 1,
+                b: keys.wrapping_add(j * TILE * p.d),
+                b_ks: nr as isize,
+                step: p.d * nr,
+                ldc: TILE,
+                cols: n.next_multiple_of(nr),
+                add: false,
+            };
+            let parts = strips.clone().map(|s| Part {
+                rows: s.rows,
+                k: p.d,
+                a: source.row(s.row),
+                b: 0,
+                c: work.s().wrapping_add(s.row * TILE),
+                panels: (s.columns.0 / nr, s.columns.1.div_ceil(nr)),
+            });
+            // SAFETY: the packed tile has whole panels up to the last key's, whose columns beyond the keys are never
+            // looked at; the scores have rows of TILE.
+            unsafe { product.run(&t.scores, parts) };
+            for (run, seen) in sight.runs() {
+                if run.from >= run.to {
                     continue;
                 }
-                let (c0, c1) = t.columns(from, to);
-                let nr = t.scores.nr;
-                let product = Product {
-                    rows: count,
-                    k: p.d,
-                    a: work.q().wrapping_add(r0 * p.d),
-                    a_rs: p.d as isize,
-                    a_ks: 1,
-                    b: keys.wrapping_add(j * TILE * p.d + c0 * p.d),
-                    b_ks: nr as isize,
-                    step: p.d * nr,
-                    c: work.s().wrapping_add(c0),
-                    ldc: TILE,
-                    cols: c1 - c0,
-                    add: false,
-                };
-                // SAFETY: the packed tile has whole panels up to c1 or the last key's panel, whose columns beyond the keys
-                // are never looked at; the strip has rows of TILE.
-                unsafe { product.run(&t.scores) };
                 let random = p.dropout.map(|dropout| RandomAt {
                     dropout,
-                    group: (row + r0) as u64 * groups + j as u64,
+                    group: (row + run.row) as u64 * groups + j as u64,
                     groups,
                 });
                 let online = Online {
                     strip: Strip {
-                        rows: count,
-                        from: c0,
-                        to: c1,
+                        rows: run.rows,
+                        from: run.columns.0,
+                        to: run.columns.1,
                         keys: n,
                         seen,
-                        mask: MaskAt::new(&self.mask, b, h, i0 + r0, j0),
+                        mask: MaskAt::new(&self.mask, b, h, i0 + run.row, j0),
                         random,
-                        s: work.s(),
+                        s: work.s().wrapping_add(run.row * TILE),
                     },
-                    m: work.m().wrapping_add(r0),
-                    l: work.l().wrapping_add(r0 * LANES16),
-                    o: work.o().wrapping_add(r0 * ldo),
+                    m: work.m().wrapping_add(run.row),
+                    l: work.l().wrapping_add(run.row * LANES16),
+                    o: work.o().wrapping_add(run.row * ldo),
                     ldo,
                 };
                 dispatch_on(t.isa, online);
-                let product = Product {
-                    rows: count,
-                    k: to - from,
-                    a: work.s().wrapping_add(from),
-                    a_rs: TILE as isize,
-                    a_ks: 1,
-                    b: values.row(j0 + from),
-                    b_ks: values.rs,
-                    step: t.values.nr,
-                    c: work.o().wrapping_add(r0 * ldo),
-                    ldc: ldo,
-                    cols: ldo,
-                    add: true,
-                };
-                // SAFETY: value rows up to the length exist and are whole panels; o has rows of whole panels.
-                unsafe { product.run(&t.values) };
             }
+            if !begun && sight.empty() {
+                // Not every row of the output gets a first product here.
+                // SAFETY: the workspace is this task's own.
+                unsafe { core::slice::from_raw_parts_mut(work.o(), rows * ldo).fill(T::ZERO) };
+                begun = true;
+            }
+            let product = Product {
+                a_rs: TILE as isize,
+                a_ks: 1,
+                b: values.row(j0),
+                b_ks: values.rs,
+                step: t.values.nr,
+                ldc: ldo,
+                cols: ldo,
+                add: begun,
+            };
+            let parts = strips.map(|s| Part {
+                rows: s.rows,
+                k: s.to - s.from,
+                a: work.s().wrapping_add(s.row * TILE + s.from),
+                b: s.from as isize * values.rs,
+                c: work.o().wrapping_add(s.row * ldo),
+                panels: (0, usize::MAX),
+            });
+            // SAFETY: value rows up to the length exist and are whole panels; o has rows of whole panels.
+            unsafe { product.run(&t.values, parts) };
+            begun = true;
+        }
+        if !begun {
+            // SAFETY: as above.
+            unsafe { core::slice::from_raw_parts_mut(work.o(), rows * ldo).fill(T::ZERO) };
         }
         let finish = Finish {
             rows,
@@ -226,32 +249,24 @@ impl<T: Real> Forward<'_, T> {
 /// A task's arrays, one after the other in one buffer.
 struct Work<T> {
     buffer: Buffer<T>,
-    q: usize,
     o: usize,
 }
 
 impl<T: Real> Work<T> {
     fn new(p: &Attention, t: &Tiles<T>) -> Self {
-        // Multiples of 16 elements: each array begins at a cache line.
-        let q = (QUERIES * p.d).next_multiple_of(16);
         let o = QUERIES * padded(p.dv, t.values.nr).next_multiple_of(16);
         Work {
-            buffer: Buffer::new(8 * TILE + q + o + QUERIES * (LANES16 + 1)),
-            q,
+            buffer: Buffer::new(QUERIES * TILE + o + QUERIES * (LANES16 + 1)),
             o,
         }
     }
-    /// Scores of a strip, (8, TILE).
+    /// Scores of a tile, (QUERIES, TILE).
     fn s(&self) -> *mut T {
         self.buffer.ptr()
     }
-    /// Scaled queries, (QUERIES, d).
-    fn q(&self) -> *mut T {
-        self.s().wrapping_add(8 * TILE)
-    }
     /// Output before it is divided by the sums.
     fn o(&self) -> *mut T {
-        self.q().wrapping_add(self.q)
+        self.s().wrapping_add(QUERIES * TILE)
     }
     /// Sums, (QUERIES, 16).
     fn l(&self) -> *mut T {

@@ -17,7 +17,7 @@ mod tests;
 
 use crate::element::{Number, Real};
 use crate::gemm::buffer::Buffer;
-use crate::gemm::kernel::{Kernels, Tile, select};
+use crate::gemm::kernel::{Kernels, Tile, select, strips};
 use crate::layout::{check_bounds, numel};
 use crate::parallel::{Cost, SharedMut};
 use crate::rng::GROUP;
@@ -287,7 +287,7 @@ impl<T: Real> Tiles<T> {
     }
 }
 
-/// Copies `rows` rows of `d` elements, times `factor`, to rows of `ld`; zeros behind them.
+/// Copies `rows` rows of `d` elements to rows of `ld`; zeros behind them.
 ///
 /// # Safety
 /// The rows exist, and `out` has room that nobody else uses.
@@ -296,66 +296,169 @@ unsafe fn copy_rows<T: Real>(
     from: Source<T>,
     rows: usize,
     d: usize,
-    factor: T,
     (out, ld): (*mut T, usize),
 ) {
+    let (from, rs) = (from.p, from.rs);
     dispatch_on(
         isa,
-        rows::Scale {
-            from: from.p,
-            rs: from.rs,
+        rows::Copy {
+            from,
+            rs,
             rows,
             d,
-            factor,
             out,
             ld,
         },
     );
 }
 
-/// `C (rows, cols) (+)= A (rows, k) B (k, cols)`, panel after panel: panel `i` of B begins `i * step` elements in.
+/// Strips of rows that a tile has at most.
+const STRIPS: usize = TILE / 4;
+
+/// What the products of a tile's strips have in common: `C (+)= A B`, panel after panel; panel `i` of B begins `i * step`
+/// elements in.
 #[derive(Clone, Copy)]
 struct Product<T> {
-    rows: usize,
-    k: usize,
-    a: *const T,
     a_rs: isize,
     a_ks: isize,
     b: *const T,
     b_ks: isize,
     step: usize,
-    c: *mut T,
     ldc: usize,
+    /// Columns of C.
     cols: usize,
     add: bool,
 }
 
+/// A strip's part of a [`Product`].
+#[derive(Clone, Copy)]
+struct Part<T> {
+    rows: usize,
+    k: usize,
+    a: *const T,
+    /// Where its rows of B begin, after those of the product.
+    b: isize,
+    c: *mut T,
+    /// The panels that it wants.
+    panels: (usize, usize),
+}
+
 impl<T: Real> Product<T> {
+    /// A panel of B stays in the first-level cache while all strips use it.
+    ///
     /// # Safety
     /// As [`Tile`] says; `nr` columns of every panel of B may be read.
     #[inline]
-    unsafe fn run(&self, kernels: &Kernels<T>) {
+    unsafe fn run(&self, kernels: &Kernels<T>, parts: impl Iterator<Item = Part<T>> + Clone) {
         let nr = kernels.nr;
-        let mut panel = 0;
-        while panel * nr < self.cols {
+        let mut tile = Tile {
+            a_rs: self.a_rs,
+            a_ks: self.a_ks,
+            b_ks: self.b_ks,
+            ldc: self.ldc,
+            load_c: self.add,
+            ..Tile::none()
+        };
+        for panel in 0..self.cols.div_ceil(nr) {
             let at = panel * nr;
-            let tile = Tile {
-                k: self.k,
-                a: self.a,
-                a_rs: self.a_rs,
-                a_ks: self.a_ks,
-                b: self.b.wrapping_add(panel * self.step),
-                b_ks: self.b_ks,
-                c: self.c.wrapping_add(at),
-                ldc: self.ldc,
-                cols: nr.min(self.cols - at),
-                load_c: self.add,
-                ..Tile::none()
-            };
-            // SAFETY: the caller's promise.
-            unsafe { kernels.run(self.rows, &tile) };
-            panel += 1;
+            tile.cols = nr.min(self.cols - at);
+            let b = self.b.wrapping_add(panel * self.step);
+            for part in parts.clone() {
+                if part.panels.0 <= panel && panel < part.panels.1 {
+                    tile.k = part.k;
+                    tile.a = part.a;
+                    tile.b = b.wrapping_offset(part.b);
+                    tile.c = part.c.wrapping_add(at);
+                    // SAFETY: the caller's promise.
+                    unsafe { kernels.run(part.rows, &tile) };
+                }
+            }
         }
+    }
+}
+
+/// A strip of queries and the keys of a tile that it sees.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// First query in its tile, and how many.
+    row: usize,
+    rows: usize,
+    /// Keys that one of them sees: none if they are the same.
+    from: usize,
+    to: usize,
+    /// Columns of the scores that are computed.
+    columns: (usize, usize),
+}
+
+/// What a tile of queries sees of a tile of keys.
+struct Sight {
+    count: usize,
+    strips: [Seen; STRIPS],
+    /// Every query sees every column that is computed.
+    open: bool,
+    /// Keys that each query sees; only where it is not open.
+    keys: [(usize, usize); TILE],
+}
+
+impl Sight {
+    /// Queries `i0 .. i0 + rows` and keys `j0 .. j0 + n`, all of them below the length `len`.
+    fn new<T: Real>(
+        p: &Attention,
+        t: &Tiles<T>,
+        (i0, rows): (usize, usize),
+        (j0, n): (usize, usize),
+        len: usize,
+    ) -> Self {
+        let mut sight = Sight {
+            count: 0,
+            strips: [Seen::default(); STRIPS],
+            open: false,
+            keys: [(0, 0); TILE],
+        };
+        // Both ends move on from query to query.
+        sight.open = n.is_multiple_of(t.grain)
+            && p.visible(i0, len).1 >= j0 + n
+            && p.visible(i0 + rows - 1, len).0 <= j0;
+        for (row, rows) in strips(rows, t.mr) {
+            let (mut from, mut to, mut columns) = (0, n, (0, n));
+            if !sight.open {
+                for (r, keys) in sight.keys[row..row + rows].iter_mut().enumerate() {
+                    let (lo, hi) = p.visible(i0 + row + r, len);
+                    *keys = (lo.clamp(j0, j0 + n) - j0, hi.clamp(j0, j0 + n) - j0);
+                }
+                (from, to) = (sight.keys[row].0, sight.keys[row + rows - 1].1);
+                to = to.max(from);
+                columns = t.columns(from, to);
+            }
+            sight.strips[sight.count] = Seen {
+                row,
+                rows,
+                from,
+                to,
+                columns,
+            };
+            sight.count += 1;
+        }
+        sight
+    }
+
+    /// Whether some strip sees nothing.
+    fn empty(&self) -> bool {
+        self.strips().iter().any(|s| s.from >= s.to)
+    }
+
+    fn strips(&self) -> &[Seen] {
+        &self.strips[..self.count]
+    }
+
+    /// Runs of queries that are treated together: all of an open tile, the strips of another.
+    fn runs(&self) -> impl Iterator<Item = (Seen, &[(usize, usize)])> {
+        let first = self.strips[0];
+        let rows = self.strips().iter().map(|s| s.rows).sum();
+        let whole = self.open.then_some((Seen { rows, ..first }, &[][..]));
+        let each = if self.open { &[] } else { self.strips() };
+        let each = each.iter().map(|s| (*s, &self.keys[s.row..s.row + s.rows]));
+        whole.into_iter().chain(each)
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Dropout, Heads, Mask, TILE};
 use crate::element::{Number, Real};
 use crate::rng::group_words;
 use crate::simd::{Kernel, LANES16, Simd, math};
-use crate::sum::{add_first, each_vector, fold, load, store};
+use crate::sum::{fold, load, store};
 
 /// A strip's part of the mask: the address of the strip's first query and the tile's first key.
 #[derive(Clone, Copy)]
@@ -44,27 +44,32 @@ pub(super) struct RandomAt {
     pub groups: u64,
 }
 
-/// Scores of up to eight queries and the columns `from .. to` of a tile, whole multiples of sixteen.
+/// Scores of some queries and the columns `from .. to` of a tile, whole multiples of sixteen.
 #[derive(Clone, Copy)]
-pub(super) struct Strip<T> {
+pub(super) struct Strip<'a, T> {
     pub rows: usize,
     pub from: usize,
     pub to: usize,
     /// Keys of the tile that exist.
     pub keys: usize,
-    /// Which of them each row sees.
-    pub seen: [(usize, usize); 8],
+    /// Which of them each row sees; empty: all of those.
+    pub seen: &'a [(usize, usize)],
     pub mask: MaskAt<T>,
     pub random: Option<RandomAt>,
     /// Rows of [`TILE`] scores in base 2; weights when done.
     pub s: *mut T,
 }
 
-impl<T: Real> Strip<T> {
+impl<T: Real> Strip<'_, T> {
+    /// Columns that a row sees.
+    #[inline(always)]
+    fn seen(&self, row: usize) -> (usize, usize) {
+        self.seen.get(row).copied().unwrap_or((self.from, self.to))
+    }
     /// Whether every computed column of a row counts as it is.
     #[inline(always)]
     fn plain(&self, row: usize) -> bool {
-        let (lo, hi) = self.seen[row];
+        let (lo, hi) = self.seen(row);
         matches!(self.mask, MaskAt::None) && lo <= self.from && hi >= self.to
     }
 }
@@ -73,7 +78,7 @@ impl<T: Real> Strip<T> {
 /// # Safety
 /// S is enabled; the pointers are those of a valid strip.
 #[inline(always)]
-unsafe fn masked<S: Simd>(t: &Strip<S::T>, r: usize, i: usize) -> S::V {
+unsafe fn masked<S: Simd>(t: &Strip<'_, S::T>, r: usize, i: usize) -> S::V {
     // SAFETY: the caller's promise; of the mask only columns of existing keys are read.
     unsafe {
         let never = S::splat(S::T::NEG_INFINITY);
@@ -108,11 +113,14 @@ unsafe fn masked<S: Simd>(t: &Strip<S::T>, r: usize, i: usize) -> S::V {
                 x = S::fma(add, S::c(core::f64::consts::LOG2_E), x);
             }
         }
-        let (lo, hi) = t.seen[r];
-        if i < lo || i + S::LANES > hi {
-            let below = S::mask_first(hi.saturating_sub(i).min(S::LANES));
-            let before = S::mask_first(lo.saturating_sub(i).min(S::LANES));
-            x = S::select(S::mask_and(below, S::mask_not(before)), x, never);
+        // Comparisons, not branches: where a row's keys end is different in each.
+        let (lo, hi) = t.seen(r);
+        let at = S::add(S::iota(), S::splat(S::T::from_f64(i as f64)));
+        let below = S::lt(at, S::splat(S::T::from_f64(hi as f64)));
+        x = S::select(below, x, never);
+        if lo > t.from {
+            let from = S::le(S::splat(S::T::from_f64(lo as f64)), at);
+            x = S::select(from, x, never);
         }
         x
     }
@@ -139,10 +147,14 @@ impl<T: Real> Kept<T> {
     }
 }
 
+/// A row's maximum moves on only when it has grown by more than this, in base 2: weights stay below 2^8, and most rows are
+/// scaled once.
+const SLACK: f64 = 8.0;
+
 /// One step of the online softmax: scores become weights relative to the running maximum `m`; sums go to the sixteen lanes of
-/// each row of `l`; where the maximum grew, sums and the row of the output so far are scaled down.
-pub(super) struct Online<T> {
-    pub strip: Strip<T>,
+/// each row of `l`; where the maximum grew by much, sums and the row of the output so far are scaled down.
+pub(super) struct Online<'a, T> {
+    pub strip: Strip<'a, T>,
     pub m: *mut T,
     pub l: *mut T,
     pub o: *mut T,
@@ -150,18 +162,19 @@ pub(super) struct Online<T> {
     pub ldo: usize,
 }
 
-impl<T: Real> Kernel<T> for Online<T> {
+impl<T: Real> Kernel<T> for Online<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
         let t = &self.strip;
+        // All maxima first: the steps of finding one take longer than its row, but do not wait for those of another.
+        let mut best = [T::NEG_INFINITY; TILE];
         for r in 0..t.rows {
-            // SAFETY: run by dispatch on a valid strip; m, l and o have a row for each of its rows.
+            // SAFETY: run by dispatch on a valid strip of at most TILE rows.
             unsafe {
                 let row = t.s.add(r * TILE);
                 let plain = t.plain(r);
-                let least = S::splat(T::NEG_INFINITY);
-                let mut most = [least; 4];
+                let mut most = [S::splat(T::NEG_INFINITY); 4];
                 let mut i = t.from;
                 while i < t.to {
                     for k in 0..LANES16 / S::LANES {
@@ -176,15 +189,22 @@ impl<T: Real> Kernel<T> for Online<T> {
                     }
                     i += LANES16;
                 }
-                let mut best = most[0];
+                let mut all = most[0];
                 for k in 1..LANES16 / S::LANES {
-                    best = S::max(most[k], best);
+                    all = S::max(most[k], all);
                 }
-                let best = S::reduce_max(best);
+                best[r] = S::reduce_max(all);
+            }
+        }
+        for r in 0..t.rows {
+            // SAFETY: as above; m, l and o have a row for each of its rows.
+            unsafe {
+                let row = t.s.add(r * TILE);
+                let best = best[r];
                 let (old, l, o) = (*self.m.add(r), self.l.add(r * LANES16), self.o);
                 let o = o.add(r * self.ldo);
                 let mut top = old;
-                if best > old {
+                if best > old + T::from_f64(SLACK) {
                     top = best;
                     *self.m.add(r) = best;
                     if old > T::NEG_INFINITY {
@@ -267,23 +287,36 @@ impl<T: Real> Kernel<T> for Finish<T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
+        // Step by step for all rows: logarithms of whole vectors.
+        let (mut totals, mut inverses) = ([T::ONE; TILE], [T::ZERO; TILE]);
         for r in 0..self.rows {
-            // SAFETY: run by dispatch; every array has the rows.
+            // SAFETY: run by dispatch; every array has the rows, and they are at most TILE.
             unsafe {
                 let mut sum = [S::zero(); 4];
                 for k in 0..LANES16 / S::LANES {
                     sum[k] = S::load(self.l.add(r * LANES16 + k * S::LANES));
                 }
-                let (total, m) = (fold::<S>(sum), *self.m.add(r));
-                let (inverse, lse) = if total == T::ZERO && m == T::NEG_INFINITY {
-                    (T::ZERO, T::INFINITY)
-                } else {
-                    let log = S::to_array(math::log::<S>(S::splat(total)))[0];
-                    let ln2 = T::from_f64(core::f64::consts::LN_2);
-                    (T::ONE / total, m * ln2 + log)
-                };
-                *self.lse.add(r) = lse;
-                let inverse = S::splat(inverse);
+                totals[r] = fold::<S>(sum);
+            }
+        }
+        for r in (0..self.rows).step_by(S::LANES) {
+            let n = S::LANES.min(self.rows - r);
+            // SAFETY: as above; TILE is a multiple of the lanes.
+            unsafe {
+                let (total, m) = (S::load(totals.as_ptr().add(r)), load::<S>(self.m.add(r), n));
+                let none =
+                    S::mask_and(S::eq(total, S::zero()), S::eq(m, S::splat(T::NEG_INFINITY)));
+                let inverse = S::select(none, S::zero(), S::div(S::c(1.0), total));
+                S::store(inverses.as_mut_ptr().add(r), inverse);
+                let lse = S::fma(m, S::c(core::f64::consts::LN_2), math::log::<S>(total));
+                let lse = S::select(none, S::splat(T::INFINITY), lse);
+                store::<S>(self.lse.add(r), lse, n);
+            }
+        }
+        for r in 0..self.rows {
+            // SAFETY: as above.
+            unsafe {
+                let inverse = S::splat(inverses[r]);
                 let (o, out) = (self.o.add(r * self.ldo), self.out.add(r * self.rs));
                 for c in (0..self.dv).step_by(S::LANES) {
                     let n = S::LANES.min(self.dv - c);
@@ -296,8 +329,8 @@ impl<T: Real> Kernel<T> for Finish<T> {
 
 /// Scores and gradients of weights of a strip become weights (with dropout applied) and gradients of scores, in place:
 /// `p = 2^(s - lse2)`, `ds = p (keep dp - delta)`. Columns outside the strip's become zeros.
-pub(super) struct Unroll<T> {
-    pub strip: Strip<T>,
+pub(super) struct Unroll<'a, T> {
+    pub strip: Strip<'a, T>,
     /// Gradients of the weights, rows of [`TILE`].
     pub dp: *mut T,
     /// Logsumexp in base 2, and `sum(dout * out)`, per row.
@@ -305,7 +338,7 @@ pub(super) struct Unroll<T> {
     pub delta: *const T,
 }
 
-impl<T: Real> Kernel<T> for Unroll<T> {
+impl<T: Real> Kernel<T> for Unroll<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
@@ -355,44 +388,63 @@ impl<T: Real> Kernel<T> for Unroll<T> {
     }
 }
 
-/// Rows of `d` elements times a factor, with zeros up to `ld`; see `copy_rows`.
+/// `len` elements, whole vectors, times a factor.
 pub(super) struct Scale<T> {
-    pub from: *const T,
-    pub rs: isize,
-    pub rows: usize,
-    pub d: usize,
+    pub p: *mut T,
+    pub len: usize,
     pub factor: T,
-    pub out: *mut T,
-    pub ld: usize,
 }
 
 impl<T: Real> Kernel<T> for Scale<T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        // SAFETY: run by dispatch; the rows exist and have room.
+        // SAFETY: run by dispatch; the elements exist.
         unsafe {
             let factor = S::splat(self.factor);
+            for i in (0..self.len).step_by(S::LANES) {
+                let p = self.p.add(i);
+                S::store(p, S::mul(S::load(p), factor));
+            }
+        }
+    }
+}
+
+/// Rows of `d` elements, with zeros up to `ld`; see `copy_rows`.
+pub(super) struct Copy<T> {
+    pub from: *const T,
+    pub rs: isize,
+    pub rows: usize,
+    pub d: usize,
+    pub out: *mut T,
+    pub ld: usize,
+}
+
+impl<T: Real> Kernel<T> for Copy<T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        // SAFETY: run by dispatch; the rows exist and have room.
+        unsafe {
             for r in 0..self.rows {
                 let from = self.from.wrapping_offset(r as isize * self.rs);
                 let out = self.out.add(r * self.ld);
                 for c in (0..self.ld).step_by(S::LANES) {
                     let n = self.d.saturating_sub(c).min(S::LANES);
                     let x = load::<S>(from.wrapping_add(c), n);
-                    store::<S>(out.add(c), S::mul(x, factor), S::LANES.min(self.ld - c));
+                    store::<S>(out.add(c), x, S::LANES.min(self.ld - c));
                 }
             }
         }
     }
 }
 
-/// `out (+)= factor * x` over rows of `d` elements.
+/// `out (+)= x` over rows of `d` elements.
 pub(super) struct AddRows<T> {
     pub x: *const T,
     pub ldx: usize,
     pub rows: usize,
     pub d: usize,
-    pub factor: T,
     pub out: *mut T,
     pub rs: usize,
     pub add: bool,
@@ -404,17 +456,14 @@ impl<T: Real> Kernel<T> for AddRows<T> {
     unsafe fn run<S: Simd<T = T>>(self) {
         // SAFETY: run by dispatch; the rows exist.
         unsafe {
-            let factor = S::splat(self.factor);
             for r in 0..self.rows {
                 let (x, out) = (self.x.add(r * self.ldx), self.out.add(r * self.rs));
                 for c in (0..self.d).step_by(S::LANES) {
                     let n = S::LANES.min(self.d - c);
-                    let old = if self.add {
-                        load::<S>(out.add(c), n)
-                    } else {
-                        S::zero()
-                    };
-                    let y = S::fma(load::<S>(x.add(c), n), factor, old);
+                    let mut y = load::<S>(x.add(c), n);
+                    if self.add {
+                        y = S::add(load::<S>(out.add(c), n), y);
+                    }
                     store::<S>(out.add(c), y, n);
                 }
             }
@@ -422,7 +471,7 @@ impl<T: Real> Kernel<T> for AddRows<T> {
     }
 }
 
-/// `delta = sum(dout * out)` of every row, and its logsumexp in base 2.
+/// `delta = scale sum(dout * out)` of every row, and its logsumexp in base 2.
 pub(super) struct Deltas<T> {
     pub rows: usize,
     pub dv: usize,
@@ -431,6 +480,7 @@ pub(super) struct Deltas<T> {
     pub dout: *const T,
     pub dout_rs: isize,
     pub lse: *const T,
+    pub scale: T,
     pub delta: *mut T,
     pub lse2: *mut T,
 }
@@ -446,11 +496,26 @@ impl<T: Real> Kernel<T> for Deltas<T> {
                 let x = self.out.wrapping_offset(r as isize * self.out_rs);
                 let y = self.dout.wrapping_offset(r as isize * self.dout_rs);
                 let mut acc = [S::zero(); 4];
-                each_vector!(S, self.dv, |i, n, k| {
-                    let v = S::mul(load::<S>(x.add(i), n), load::<S>(y.add(i), n));
-                    acc[k] = add_first::<S>(acc[k], v, n);
-                });
-                *self.delta.add(r) = fold::<S>(acc);
+                let mut i = 0;
+                while i + LANES16 <= self.dv {
+                    for k in 0..LANES16 / S::LANES {
+                        let (x, y) = (
+                            S::load(x.add(i + k * S::LANES)),
+                            S::load(y.add(i + k * S::LANES)),
+                        );
+                        acc[k] = S::fma(x, y, acc[k]);
+                    }
+                    i += LANES16;
+                }
+                for k in 0..LANES16 / S::LANES {
+                    // Lanes beyond the row are 0 in both.
+                    let n = self.dv.saturating_sub(i + k * S::LANES).min(S::LANES);
+                    if n > 0 {
+                        let (x, y) = (x.add(i + k * S::LANES), y.add(i + k * S::LANES));
+                        acc[k] = S::fma(load::<S>(x, n), load::<S>(y, n), acc[k]);
+                    }
+                }
+                *self.delta.add(r) = self.scale * fold::<S>(acc);
                 *self.lse2.add(r) = *self.lse.add(r) * log2e;
             }
         }

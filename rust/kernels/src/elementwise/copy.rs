@@ -33,20 +33,31 @@ pub(super) fn copy_dense<T: Number>(shape: &[usize], x: Strided<'_, T>, out: &mu
     }
     let dims = Dims::new(shape, [x.strides, &dense[..shape.len()]]);
     // SAFETY: the caller checked the bounds of x and the length of out.
-    unsafe { copy_strided(dims, x.data.as_ptr().add(x.offset), out.as_mut_ptr()) };
+    unsafe { copy_strided(&dims, x.data.as_ptr().add(x.offset), out.as_mut_ptr(), None) };
 }
 
 struct Src<T>(*const T);
 // SAFETY: only read through; T: Number is Sync.
 unsafe impl<T> Sync for Src<T> {}
 
-/// `dst[i * strides(1)] = src[i * strides(0)]` for all i of a shape without empty axes.
+/// `dst[i * strides(1)] = src[i * strides(0)]` or, with `add`, their sum, for all i of a shape without empty axes.
 /// # Safety
 /// Every element of both walks is valid, `dst` overlaps nothing else, and no two elements of it coincide.
-pub(super) unsafe fn copy_strided<T: Number>(mut dims: Dims<2>, src: *const T, dst: *mut T) {
+pub(super) unsafe fn copy_strided<T: Number>(
+    dims: &Dims<2>,
+    src: *const T,
+    dst: *mut T,
+    add: Option<fn(&mut [T], &[T])>,
+) {
+    let mut dims = dims.in_order();
     if dims.len() == 0 {
         // SAFETY: the caller's promise.
-        unsafe { *dst = *src };
+        unsafe {
+            match add {
+                None => *dst = *src,
+                Some(add) => add(&mut *dst.cast::<[T; 1]>(), &*src.cast::<[T; 1]>()),
+            }
+        }
         return;
     }
     let last = dims.len() - 1;
@@ -59,7 +70,7 @@ pub(super) unsafe fn copy_strided<T: Number>(mut dims: Dims<2>, src: *const T, d
     // The axis, other than the last, along which one side is dense.
     let dense = |k: usize, d: usize| dims.strides(k)[d] == 1;
     let other = (0..last).find(|&d| dense(0, d) || dense(1, d));
-    if let Some(d) = other.filter(|_| !(dense(0, last) && dense(1, last))) {
+    if let Some(d) = other.filter(|_| add.is_none() && !(dense(0, last) && dense(1, last))) {
         dims.swap(d, last - 1);
         tiles(&dims, src, dst, cost);
         return;
@@ -82,7 +93,17 @@ pub(super) unsafe fn copy_strided<T: Number>(mut dims: Dims<2>, src: *const T, d
             unsafe {
                 let p = src.0.offset(offset_of(outer, sa, row) + start as isize * a);
                 let q = dst.0.offset(offset_of(outer, sb, row) + start as isize * b);
-                if a == 1 && b == 1 {
+                if let Some(add) = add {
+                    // Runs that are dense on both sides, else single elements.
+                    let run = if a == 1 && b == 1 { len } else { 1 };
+                    for i in (0..len).step_by(run) {
+                        let (p, q) = (p.offset(i as isize * a), q.offset(i as isize * b));
+                        add(
+                            core::slice::from_raw_parts_mut(q, run),
+                            core::slice::from_raw_parts(p, run),
+                        );
+                    }
+                } else if a == 1 && b == 1 {
                     core::ptr::copy_nonoverlapping(p, q, len);
                 } else {
                     for i in 0..len as isize {

@@ -342,6 +342,31 @@ pub fn copy_into<T: Number>(
     offset: usize,
     strides: &[isize],
 ) {
+    into(shape, x, dst, offset, strides, None);
+}
+/// As [`copy_into`], but adds to what is there.
+pub fn add_into<T: Real>(
+    shape: &[usize],
+    x: Strided<'_, T>,
+    dst: &mut [T],
+    offset: usize,
+    strides: &[isize],
+) {
+    let add = |to: &mut [T], x: &[T]| {
+        for (to, x) in to.iter_mut().zip(x) {
+            *to = *to + *x;
+        }
+    };
+    into(shape, x, dst, offset, strides, Some(add));
+}
+fn into<T: Number>(
+    shape: &[usize],
+    x: Strided<'_, T>,
+    dst: &mut [T],
+    offset: usize,
+    strides: &[isize],
+    add: Option<fn(&mut [T], &[T])>,
+) {
     check_bounds(x.data.len(), x.offset, shape, x.strides);
     check_bounds(dst.len(), offset, shape, strides);
     if numel(shape) == 0 {
@@ -351,9 +376,10 @@ pub fn copy_into<T: Number>(
     // SAFETY: both walks were checked; a stride of 0 or a negative one only repeats or reverses checked elements.
     unsafe {
         copy::copy_strided(
-            dims,
+            &dims,
             x.data.as_ptr().add(x.offset),
             dst.as_mut_ptr().add(offset),
+            add,
         );
     }
 }

@@ -250,6 +250,15 @@ fn any_number<T: Number>(shape: &[usize], seed: u64) {
         x.strides,
         dst.strides
     );
+    add_into(shape, x.get(), &mut a, dst.offset, &dst.strides);
+    naive::add_into(shape, x.get(), &mut b, dst.offset, &dst.strides);
+    assert_eq!(
+        bits(&a),
+        bits(&b),
+        "add_into {shape:?} {:?} {:?}",
+        x.strides,
+        dst.strides
+    );
 }
 
 fn integers<T: Number>(shape: &[usize], seed: u64) {

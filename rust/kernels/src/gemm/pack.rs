@@ -2,7 +2,7 @@
 use super::Mat;
 use super::kernel::MAX_MR;
 use crate::element::{Number, Real};
-use crate::simd::{Isa, Kernel, Simd, dispatch_on, transpose};
+use crate::simd::{Isa, Kernel, Simd, dispatch_on, prefetch, transpose};
 
 impl<T> Mat<'_, T> {
     /// Address of element (i, j).
@@ -151,6 +151,74 @@ impl<T: Real> Kernel<T> for PackB<'_, T> {
     }
 }
 
+/// Packs rows `k0 .. k0 + rows` of B, whose rows are dense, into panels `panels.0 .. panels.1` of `nr` columns of `n`: the panels
+/// lie `room` elements apart, and zeros stand in columns from `n` up. Row by row, as they lie in memory.
+struct PackRows<'a, T> {
+    b: Mat<'a, T>,
+    k0: usize,
+    rows: usize,
+    n: usize,
+    panels: (usize, usize),
+    nr: usize,
+    room: usize,
+    out: *mut T,
+}
+
+/// # Safety
+/// The range lies inside B (which was checked), and `out` has `rows * nr` elements for every panel, `room` apart, that nobody
+/// else uses.
+pub(crate) unsafe fn pack_rows<T: Real>(
+    isa: Isa,
+    b: Mat<'_, T>,
+    (k0, rows): (usize, usize),
+    n: usize,
+    panels: (usize, usize),
+    nr: usize,
+    (out, room): (*mut T, usize),
+) {
+    let pack = PackRows {
+        b,
+        k0,
+        rows,
+        n,
+        panels,
+        nr,
+        room,
+        out,
+    };
+    dispatch_on(isa, pack);
+}
+
+impl<T: Real> Kernel<T> for PackRows<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let nr = self.nr;
+        let (first, last) = self.panels;
+        let whole = last.min(self.n / nr);
+        // SAFETY: pack_rows' promise; nr is a multiple of the lanes.
+        unsafe {
+            for l in 0..self.rows {
+                let mut src = self.b.at(self.k0 + l, first * nr);
+                let mut dst = self.out.wrapping_add(l * nr);
+                for _ in first..whole {
+                    for j in (0..nr).step_by(S::LANES) {
+                        S::store(dst.add(j), S::load(src.add(j)));
+                    }
+                    (src, dst) = (src.wrapping_add(nr), dst.wrapping_add(self.room));
+                }
+                for panel in whole.max(first)..last {
+                    let cols = self.n - panel * nr;
+                    for j in (0..nr).step_by(S::LANES) {
+                        let n = cols.saturating_sub(j).min(S::LANES);
+                        S::store(dst.add(j), S::load_n(src.wrapping_add(j), n));
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Elements behind a packed strip that may be written.
 pub(crate) const PACK_SLACK: usize = MAX_MR;
 
@@ -178,6 +246,11 @@ pub(crate) unsafe fn pack_strips<T: Number>(
             // A transposed A: rows lie side by side, so all strips are read together.
             for l in 0..k {
                 let src = a.at(first.0, k0 + l);
+                // The rows lie far apart: nothing else fetches them ahead.
+                let ahead = a.at(first.0, k0 + l).wrapping_offset(16 * a.cs);
+                for i in (0..end - first.0).step_by(64 / size_of::<T>()) {
+                    prefetch(ahead.wrapping_add(i));
+                }
                 for (slot, &(i0, rows)) in strips.iter().enumerate() {
                     let (src, dst) = (src.add(i0 - first.0), out.add(slot * room + l * rows));
                     if i0 + MAX_MR <= end {

@@ -1,7 +1,7 @@
 //! Blocking and partition of one product, and running several of them as one list of tasks.
 use super::buffer::Buffer;
 use super::kernel::{Kernels, Tile, one_row, select, strips};
-use super::pack::{PACK_SLACK, pack_b, pack_strips};
+use super::pack::{PACK_SLACK, pack_b, pack_rows, pack_strips};
 use super::{Activation, Epilogue, Mat, act};
 use crate::alloc;
 use crate::element::Real;
@@ -29,6 +29,9 @@ pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> + Clone
     let count = if k == 0 { 1 } else { k.div_ceil(kc) };
     (0..count).map(move |i| (i * kc, kc.min(k - i * kc)))
 }
+
+/// Rows of B that a task packs.
+const PACK_RUN: usize = 64;
 
 /// Strips of rows that are packed together.
 const GROUP: usize = 8;
@@ -164,17 +167,41 @@ impl<'a, T: Real> Plan<'a, T> {
     pub fn pack_tasks(&self) -> usize {
         match self.split {
             Split::Columns(_) => 0,
+            Split::Rows(..) if self.b.cs == 1 => self.k.div_ceil(PACK_RUN),
             Split::Rows(..) => self.panels(),
         }
     }
 
-    /// Packs all of one panel.
-    pub fn run_pack(&self, panel: usize) {
-        if let Split::Rows(_, packed) = &self.split {
-            for (k0, kc) in k_blocks(self.k) {
-                self.pack_panel(k0, kc, panel, self.shared_panel(packed, k0, kc, panel));
+    /// Packs a run of rows, or all of one panel.
+    pub fn run_pack(&self, task: usize) {
+        let Split::Rows(_, packed) = &self.split else {
+            return;
+        };
+        for (k0, kc) in k_blocks(self.k) {
+            if self.b.cs == 1 {
+                let from = (task * PACK_RUN).max(k0);
+                let to = ((task + 1) * PACK_RUN).min(k0 + kc);
+                if from < to {
+                    let room = kc * self.kernels.nr;
+                    let out = self.shared_panel(packed, k0, kc, 0);
+                    let out = out.wrapping_add((from - k0) * self.kernels.nr);
+                    self.pack_rows((from, to - from), (0, self.panels()), (out, room));
+                }
+            } else {
+                self.pack_panel(k0, kc, task, self.shared_panel(packed, k0, kc, task));
             }
         }
+    }
+
+    fn pack_rows(
+        &self,
+        (k0, rows): (usize, usize),
+        panels: (usize, usize),
+        (out, room): (*mut T, usize),
+    ) {
+        let (isa, nr) = (self.kernels.isa, self.kernels.nr);
+        // SAFETY: the range is inside B; out has room for these rows of every panel, that this task alone writes.
+        unsafe { pack_rows(isa, self.b, (k0, rows), self.n, panels, nr, (out, room)) }
     }
 
     /// Where a panel lies in the shared copy of B: block after block, panel after panel.
@@ -245,8 +272,12 @@ impl<'a, T: Real> Plan<'a, T> {
                     (self.b.at(k0, panel * nr).cast_mut(), self.b.rs)
                 }
             };
-            for panel in (first..last).filter(|&p| packed(p)) {
-                self.pack_panel(k0, kc, panel, panel_at(panel).0);
+            if self.b.cs == 1 && !self.in_place {
+                self.pack_rows((k0, kc), (first, last), (buffer.ptr(), kc * nr));
+            } else {
+                for panel in (first..last).filter(|&p| packed(p)) {
+                    self.pack_panel(k0, kc, panel, panel_at(panel).0);
+                }
             }
             if !self.block((k0, kc), (0, usize::MAX), (first, last), &panel_at) {
                 return;

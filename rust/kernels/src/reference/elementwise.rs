@@ -358,3 +358,17 @@ pub fn copy_into<T: Number>(
         dst[place(offset, strides, &i)] = x.at(&i);
     }
 }
+
+/// See [`crate::elementwise::add_into`].
+pub fn add_into<T: Real>(
+    shape: &[usize],
+    x: Strided<'_, T>,
+    dst: &mut [T],
+    offset: usize,
+    strides: &[isize],
+) {
+    for i in indices(shape) {
+        let at = place(offset, strides, &i);
+        dst[at] = dst[at] + x.at(&i);
+    }
+}

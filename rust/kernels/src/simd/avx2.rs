@@ -149,6 +149,7 @@ impl Simd for Avx2<f32> {
             let e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(e))
         };
+        pow2_of_sum(t) -> __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(t)));
         split(x) -> (__m256, __m256) = {
             let half = _mm256_set1_epi32(0x3f35_04f3);
             let bits = _mm256_sub_epi32(_mm256_castps_si256(x), half);
@@ -173,14 +174,20 @@ impl Simd for Avx2<f32> {
             _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps::<1>(x, x)))
         };
         reduce_max(a) -> f32 = {
-            let a = Self::max_nan(a, _mm256_permute2f128_ps::<1>(a, a));
-            let a = Self::max_nan(a, _mm256_permute_ps::<0b01_00_11_10>(a));
-            _mm256_cvtss_f32(Self::max_nan(a, _mm256_permute_ps::<0b10_11_00_01>(a)))
+            if Self::any(Self::is_nan(a)) {
+                return f32::NAN;
+            }
+            let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps::<1>(a, a)))
         };
         reduce_min(a) -> f32 = {
-            let a = Self::min_nan(a, _mm256_permute2f128_ps::<1>(a, a));
-            let a = Self::min_nan(a, _mm256_permute_ps::<0b01_00_11_10>(a));
-            _mm256_cvtss_f32(Self::min_nan(a, _mm256_permute_ps::<0b10_11_00_01>(a)))
+            if Self::any(Self::is_nan(a)) {
+                return f32::NAN;
+            }
+            let a = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_min_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_min_ss(a, _mm_shuffle_ps::<1>(a, a)))
         };
     }
     #[inline(always)]
@@ -322,6 +329,7 @@ impl Simd for Avx2<f64> {
             let e = _mm_add_epi32(_mm256_cvtpd_epi32(n), _mm_set1_epi32(1023));
             _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_cvtepi32_epi64(e)))
         };
+        pow2_of_sum(t) -> __m256d = _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(t)));
         split(x) -> (__m256d, __m256d) = {
             // No arithmetic 64-bit shift and no i64 -> f64 here: bias the exponent so that a logical shift does, and
             // read it as the low bits of 2^52.

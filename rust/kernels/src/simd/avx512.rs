@@ -105,6 +105,7 @@ impl Simd for Avx512<f32> {
             let e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(e))
         };
+        pow2_of_sum(t) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(t)));
         split(x) -> (__m512, __m512) = {
             let half = _mm512_set1_epi32(0x3f35_04f3);
             let bits = _mm512_sub_epi32(_mm512_castps_si512(x), half);
@@ -254,6 +255,7 @@ impl Simd for Avx512<f64> {
             let e = _mm512_add_epi64(_mm512_cvtpd_epi64(n), _mm512_set1_epi64(1023));
             _mm512_castsi512_pd(_mm512_slli_epi64::<52>(e))
         };
+        pow2_of_sum(t) -> __m512d = _mm512_castsi512_pd(_mm512_slli_epi64::<52>(_mm512_castpd_si512(t)));
         split(x) -> (__m512d, __m512d) = {
             let half = _mm512_set1_epi64(0x3fe6_a09e_667f_3bcd);
             let bits = _mm512_sub_epi64(_mm512_castpd_si512(x), half);

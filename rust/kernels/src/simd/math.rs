@@ -157,16 +157,23 @@ unsafe fn exp2_fraction<S: Simd>(f: S::V) -> S::V {
     }
 }
 
-/// `2^x` for `x <= 1`, to 2 ULP; 0 where the result would be smaller than the normal numbers. For weights below 1, at half
-/// the price of [`exp`]. NaN propagates.
+/// `2^x` for `x <= 100`, to 2 ULP; 0 from half a step below the normal numbers on (in f32, `x < -126.5`). For weights, at less
+/// than half the price of [`exp`]. NaN propagates.
 #[inline(always)]
 pub unsafe fn exp2_flush<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise.
     unsafe {
-        let n = S::round_even(x);
-        let y = S::mul(exp2_fraction::<S>(S::sub(x, n)), S::pow2(n));
-        let least = if single::<S>() { -126.0 } else { -1022.0 };
-        S::select(S::lt(x, S::c(least)), S::zero(), y)
+        // max returns its second operand when that is NaN; the lowest n gives 2^n = 0.
+        let (least, big) = if single::<S>() {
+            (-127.0, 12_582_912.0 + 127.0)
+        } else {
+            (-1023.0, 6_755_399_441_055_744.0 + 1023.0)
+        };
+        let x = S::max(S::c(least), x);
+        // The sum has no room for a fraction: x is rounded, and the bits of the exponent stand ready.
+        let t = S::add(x, S::c(big));
+        let f = S::sub(x, S::sub(t, S::c(big)));
+        S::mul(exp2_fraction::<S>(f), S::pow2_of_sum(t))
     }
 }
 

@@ -47,6 +47,19 @@ pub use avx512::Avx512;
 pub use lanes::{LANES16, Lanes};
 pub use scalar::Scalar;
 
+/// Asks for the cache line of an address, which need not exist, before it is needed.
+#[inline(always)]
+pub fn prefetch<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: part of every x86-64 CPU, and allowed for any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Transposes a square of LANES vectors: log2(LANES) perfect shuffles of the rows.
 ///
 /// # Safety
@@ -126,17 +139,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Lets what was streamed before be seen before what is written after.
     #[inline(always)]
     unsafe fn fence() {}
-    /// Asks for the cache line of an address, which need not exist, before it is needed.
+    /// [`prefetch`](prefetch()), in a body.
     #[inline(always)]
     unsafe fn prefetch(p: *const Self::T) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: part of every x86-64 CPU, and allowed for any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = p;
+        prefetch(p);
     }
     /// [`Simd::stream`] if `past`, else [`Simd::store`].
     #[inline(always)]
@@ -197,6 +203,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `2^n` for integer-valued `n` from -1023 to 1023 (f64) or from -127 to 127 (f32), but 0 for the lowest; 1 for NaN,
     /// some number for any other `n`.
     unsafe fn pow2(n: Self::V) -> Self::V;
+    /// `2^n` for `t = n + 1.5 * 2^mantissa + bias`, n as for [`Simd::pow2`]: a sum that has rounded n to an integer as well. 0 for
+    /// NaN.
+    unsafe fn pow2_of_sum(t: Self::V) -> Self::V;
     /// `(m, e)` with `x = m * 2^e` and `sqrt(1/2) <= m < sqrt(2)`, for positive normal `x`.
     unsafe fn split(x: Self::V) -> (Self::V, Self::V);
     /// `(x, y)` with even lanes of `a ++ b` in `x` and odd lanes in `y`.

@@ -215,6 +215,13 @@ macro_rules! scalar {
                 )
             }
             #[inline(always)]
+            unsafe fn pow2_of_sum(t: Self::V) -> Self::V {
+                t.map(
+                    #[inline(always)]
+                    |t| $t::from_bits(t.to_bits() << $mant),
+                )
+            }
+            #[inline(always)]
             unsafe fn split(x: Self::V) -> (Self::V, Self::V) {
                 const HALF: $u = $half;
                 const LOW: $u = (1 << $mant) - 1;

@@ -258,6 +258,13 @@ impl Elements for Me {
         check_interrupt()
     }
 
+    fn add_into(&self, src: &Value, dst: &mut Storage, at: &Layout) -> Result<()> {
+        assert_eq!(src.dtype(), dst.dtype(), "a sum in place keeps the dtype");
+        with_real!("add_into", src.dtype(), T => k::elementwise::add_into::<T>(
+            at.shape(), strided(src, src.layout.strides()), dst.slice_mut(), at.offset(), at.strides()));
+        check_interrupt()
+    }
+
     fn reduce(&self, op: Reduce, x: &Value, axes: &[usize]) -> Result<Value> {
         let (strides, outer, inner) = split_axes(x, axes);
         if x.dtype().is_float() {
