@@ -1,6 +1,7 @@
 //! Back through time.
 use super::forward::{
-    Starts, alloc_steps, clear, compact_ld, gather, pack_rows, run_lanes, scatter, unpack_rows,
+    Order, Starts, alloc_steps, clear, compact_ld, gather, pack_rows, run_lanes, scatter,
+    unpack_rows,
 };
 use super::gates::Backward;
 use super::lanes::{Lane, Lanes};
@@ -89,9 +90,11 @@ pub fn rnn_backward<T: Real>(
         cost,
         u.blocks(),
         &|lane| call.states(lane),
-        &|states, s, team, blocks| call.step(states, s, team, blocks),
+        &|states, turn, team, blocks| call.step(states, turn, team, blocks),
         &|states| call.finish(states),
-        false,
+        Order::Descending {
+            beyond: !call.dh0.0.is_null(),
+        },
     );
     if is_interrupted() {
         return;
@@ -231,7 +234,8 @@ struct States<'l, T> {
     wide_ld: usize,
     dh: Buffer<T>,
     dc: Buffer<T>,
-    dstep: Buffer<T>,
+    /// Of the gates, of this turn and the one before in turns.
+    dstep: [Buffer<T>; 2],
     dreset: Buffer<T>,
     compact: Vec<usize>,
 }
@@ -247,7 +251,7 @@ impl<T: Real> Call<'_, T> {
             wide_ld,
             dh: room(true, ld),
             dc: room(p.cell.has_cells(), ld),
-            dstep: room(true, wide_ld),
+            dstep: [room(true, wide_ld), room(true, wide_ld)],
             dreset: room(self.before_reset, ld),
             compact: alloc::collect((0..rows).map(|i| i * ld)),
         };
@@ -258,36 +262,65 @@ impl<T: Real> Call<'_, T> {
         states
     }
 
-    fn step(&self, st: &States<'_, T>, s: usize, team: Option<&Team<'_>>, blocks: Range<usize>) {
+    /// The turn of step `steps - 1 - turn`: the gradient of the state after it comes out of the gates of the step after it, and
+    /// goes into its own gates; piece by piece, while it lies in the first-level cache. A turn beyond the first step leaves
+    /// behind the gradient of the initial state.
+    fn step(&self, st: &States<'_, T>, turn: usize, team: Option<&Team<'_>>, blocks: Range<usize>) {
         let (p, u, h) = (self.p, self.u, self.p.h);
+        let steps = st.lane.steps();
+        let s = (turn < steps).then(|| steps - 1 - turn);
+        // Sequences that have a step after this one.
+        let later = if turn == 0 {
+            0
+        } else {
+            st.lane.active(steps - turn)
+        };
+        let (from, to) = (&st.dstep[(turn + 1) % 2], &st.dstep[turn % 2]);
+        // SAFETY (of the products): rows of the compact gradients, which nobody writes between two meetings; this thread
+        // alone uses these columns of dh and dreset.
+        let product = |k: (usize, usize),
+                       from: &Buffer<T>,
+                       count: usize,
+                       blocks: Range<usize>,
+                       to: &Buffer<T>,
+                       add: bool| {
+            let a = Rows {
+                at: from.ptr().wrapping_add(k.0).cast_const(),
+                ld: st.wide_ld,
+                count,
+            };
+            let to = Target {
+                at: to.ptr(),
+                rows: &st.compact[..count],
+                add,
+            };
+            // SAFETY: as above.
+            unsafe { multiply(u, 0, k, blocks, a, to) };
+        };
+        let through_gates = |blocks: Range<usize>| {
+            if later == 0 {
+                return;
+            }
+            match p.cell {
+                Cell::Gru { before: true, .. } => {
+                    product((0, 2 * h), from, later, blocks, &st.dh, true);
+                }
+                cell => {
+                    let add = matches!(cell, Cell::Gru { .. });
+                    product((0, p.wide()), from, later, blocks, &st.dh, add);
+                }
+            }
+        };
+        let Some(s) = s else {
+            for piece in u.pieces(blocks, later) {
+                through_gates(piece);
+            }
+            return;
+        };
         let starts = Starts::new(p, st.lane, s);
         let at = starts.tables();
         let active = at.gates.len();
-        // Where h and c before this step lie: rows of the results of the step before, or initial states.
-        let initial = |from: *const T, i: usize| {
-            if from.is_null() {
-                from
-            } else {
-                from.wrapping_add(st.lane.seq[i] * h)
-            }
-        };
-        let (h0, c0) = (self.h0.0.cast_const(), self.c0.0.cast_const());
-        let (h_before, c_before): (Vec<_>, Vec<_>) = if s == 0 {
-            let rows = || 0..active;
-            (
-                alloc::collect(rows().map(|i| initial(h0, i))),
-                alloc::collect(rows().map(|i| initial(c0, i))),
-            )
-        } else {
-            let (y, c) = (self.y.0.cast_const(), self.cells.0.cast_const());
-            let rows = || 0..active;
-            let at_y = |i| y.wrapping_add(st.lane.y_row(i, s - 1) * p.y_row + p.column);
-            let at_c = |i| c.wrapping_add(st.lane.row(i, s - 1) * h);
-            (
-                alloc::collect(rows().map(at_y)),
-                alloc::collect(rows().map(at_c)),
-            )
-        };
+        let [h_before, c_before] = self.states_before(st, s, active);
         let body = Backward {
             cell: p.cell,
             reset_pass: false,
@@ -306,67 +339,60 @@ impl<T: Real> Call<'_, T> {
             dc: st.dc.ptr(),
             ld: st.ld,
             dgates: self.dgates.ptr(),
-            dstep: st.dstep.ptr(),
+            dstep: to.ptr(),
             wide_ld: st.wide_ld,
             dhidden: self.dhidden.ptr(),
             dreset: st.dreset.ptr().cast_const(),
             before: self.before.ptr(),
             reset: self.reset.ptr(),
         };
-        if blocks.is_empty() && team.is_none() {
-            return;
-        }
-        let columns = if blocks.is_empty() {
-            (0, 0)
-        } else {
-            let first = u.block(blocks.start).0;
-            let (last, cols) = u.block(blocks.end - 1);
-            (first, last + cols - first)
-        };
-        let body = Backward {
-            block: columns,
-            ..body
-        };
-        let meet = || {
-            if let Some(team) = team {
-                team.barrier();
-            }
-        };
-        let rows = &st.compact[..active];
-        let from = |column: usize| Rows {
-            at: st.dstep.ptr().wrapping_add(column).cast_const(),
-            ld: st.wide_ld,
-            count: active,
-        };
-        // SAFETY (of the products): rows of the compact gradients, which nobody writes between two meetings; this thread
-        // alone uses these columns of dh and dreset.
-        let product = |k: (usize, usize), to: &Buffer<T>, add: bool| {
-            let to = Target {
-                at: to.ptr(),
-                rows,
-                add,
-            };
-            // SAFETY: as above.
-            unsafe { multiply(u, 0, k, blocks.clone(), from(k.0), to) };
-        };
-        dispatch_on(self.isa, body);
-        meet();
-        let last = s == 0 && self.dh0.0.is_null();
-        if self.before_reset {
-            product((2 * h, h), &st.dreset, false);
+        let rows = if later == 1 { 1 } else { active };
+        for piece in u.pieces(blocks.clone(), rows) {
+            through_gates(piece.clone());
             let body = Backward {
-                reset_pass: true,
+                block: u.span(&piece),
                 ..body
             };
             dispatch_on(self.isa, body);
-            meet();
-            if !last {
-                product((0, 2 * h), &st.dh, true);
-            }
-        } else if !last {
-            let add = matches!(p.cell, Cell::Gru { .. });
-            product((0, p.wide()), &st.dh, add);
         }
+        if self.before_reset {
+            if let Some(team) = team {
+                team.barrier();
+            }
+            for piece in u.pieces(blocks, active) {
+                product((2 * h, h), to, active, piece.clone(), &st.dreset, false);
+                let body = Backward {
+                    reset_pass: true,
+                    block: u.span(&piece),
+                    ..body
+                };
+                dispatch_on(self.isa, body);
+            }
+        }
+    }
+
+    /// Where h and c before a step lie: rows of the results of the step before, or initial states, or null.
+    fn states_before(&self, st: &States<'_, T>, s: usize, active: usize) -> [Vec<*const T>; 2] {
+        let (p, h) = (self.p, self.p.h);
+        let rows = || 0..active;
+        if s == 0 {
+            let initial = |from: *const T, i: usize| {
+                if from.is_null() {
+                    from
+                } else {
+                    from.wrapping_add(st.lane.seq[i] * h)
+                }
+            };
+            return [self.h0.0.cast_const(), self.c0.0.cast_const()]
+                .map(|from| alloc::collect(rows().map(|i| initial(from, i))));
+        }
+        let (y, c) = (self.y.0.cast_const(), self.cells.0.cast_const());
+        let at_y = |i| y.wrapping_add(st.lane.y_row(i, s - 1) * p.y_row + p.column);
+        let at_c = |i| c.wrapping_add(st.lane.row(i, s - 1) * h);
+        [
+            alloc::collect(rows().map(at_y)),
+            alloc::collect(rows().map(at_c)),
+        ]
     }
 
     /// Gradients of the first states.

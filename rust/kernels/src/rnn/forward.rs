@@ -106,7 +106,7 @@ pub fn rnn_forward<T: Real>(
             call.step(states, s, team, blocks);
         },
         &|states| call.finish(states),
-        true,
+        Order::Ascending,
     );
 }
 
@@ -121,7 +121,31 @@ pub(super) fn alloc_steps<T>(p: &Rnn, rows: usize) -> Cost {
     }
 }
 
-/// One step of a lane, for some blocks of units.
+/// The order of steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Ascending,
+    /// From the last step to the first, and one more turn after it if `beyond`.
+    Descending {
+        beyond: bool,
+    },
+}
+
+impl Order {
+    /// Turns of a loop over `steps` steps.
+    fn turns(self, steps: usize) -> usize {
+        steps + usize::from(steps > 0 && self == Order::Descending { beyond: true })
+    }
+    /// Number of the step of a turn; of the turn beyond, 0.
+    fn step(self, steps: usize, turn: usize) -> usize {
+        match self {
+            Order::Ascending => turn,
+            Order::Descending { .. } => (steps - 1).saturating_sub(turn),
+        }
+    }
+}
+
+/// One turn of a lane, for some blocks of units.
 type Step<'a, S> = dyn Fn(&S, usize, Option<&Team<'_>>, Range<usize>) + Sync + 'a;
 
 /// Runs all steps of all lanes: lanes side by side, or one lane whose units the threads of a region share.
@@ -132,7 +156,7 @@ pub(super) fn run_lanes<'l, S: Sync>(
     begin: &(dyn Fn(&'l Lane) -> S + Sync),
     step: &Step<'_, S>,
     end: &(dyn Fn(&S) + Sync),
-    ascending: bool,
+    order: Order,
 ) {
     let all: f64 = lanes
         .lanes
@@ -140,16 +164,14 @@ pub(super) fn run_lanes<'l, S: Sync>(
         .map(|l| l.len.iter().sum::<usize>() as f64)
         .sum();
     let each = cost.micros() * 100e3 / all.max(1.0);
-    let number = |steps: usize, i: usize| if ascending { i } else { steps - 1 - i };
     if !lanes.shared {
         for_each(lanes.lanes.len(), cost, &|l| {
             let lane = &lanes.lanes[l];
             let state = begin(lane);
             let steps = lane.steps();
-            for i in 0..steps {
-                let s = number(steps, i);
-                step(&state, s, None, 0..blocks);
-                if abandoned(each * lane.active(s) as f64) {
+            for turn in 0..order.turns(steps) {
+                step(&state, turn, None, 0..blocks);
+                if abandoned(each * lane.active(order.step(steps, turn)) as f64) {
                     return;
                 }
             }
@@ -160,19 +182,20 @@ pub(super) fn run_lanes<'l, S: Sync>(
     let lane = &lanes.lanes[0];
     let state = begin(lane);
     let steps = lane.steps();
+    let turns = order.turns(steps);
     let mut done = 0;
-    while done < steps {
-        // As many steps as take about LOOK.
+    while done < turns {
+        // As many turns as take about LOOK.
         let (first, mut flops) = (done, 0.0);
-        while done < steps && flops < LOOK * 100e3 {
-            flops += each * lane.active(number(steps, done)) as f64;
+        while done < turns && flops < LOOK * 100e3 {
+            flops += each * lane.active(order.step(steps, done)) as f64;
             done += 1;
         }
         let part = Cost { flops, bytes: 0.0 };
         region(part, &|team| {
             let mine = team.share(blocks);
-            for i in first..done {
-                step(&state, number(steps, i), Some(team), mine.clone());
+            for turn in first..done {
+                step(&state, turn, Some(team), mine.clone());
                 team.barrier();
             }
         });
@@ -424,19 +447,8 @@ impl<T: Real> Call<'_, T> {
             c: st.c.ptr(),
             ld: st.ld,
         };
-        // A single row goes through all blocks at once, for the chains' sake.
-        let each = if active == 1 { blocks.len().max(1) } else { 1 };
-        let pieces = |blocks: Range<usize>| {
-            blocks
-                .clone()
-                .step_by(each)
-                .map(move |b| b..(b + each).min(blocks.end))
-        };
-        let columns = |r: &Range<usize>| {
-            let first = u.block(r.start).0;
-            let (last, cols) = u.block(r.end - 1);
-            (first, last + cols - first)
-        };
+        let pieces = |blocks: Range<usize>| u.pieces(blocks, active);
+        let columns = |r: &Range<usize>| u.span(r);
         let product =
             |gate: usize, r: Range<usize>, a: Rows<T>, to: *mut T, rows: &[usize], add| {
                 let to = Target { at: to, rows, add };

@@ -7,6 +7,7 @@ use crate::gemm::kernel::{Kernels, Tile, select, strips};
 use crate::gemm::pack::pack_b;
 use crate::parallel::{Cost, for_each};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
+use core::ops::Range;
 
 /// Weights in panels of `nr` columns, `[block][part][k][nr]`: the parts of a block of units (its gates) lie side by side.
 pub(super) struct Packed<T> {
@@ -67,6 +68,28 @@ impl<T: Real> Packed<T> {
         (first, self.kernels.nr.min(self.columns - first))
     }
 
+    /// First column and number of columns of a run of blocks.
+    pub fn span(&self, blocks: &Range<usize>) -> (usize, usize) {
+        let first = self.block(blocks.start).0;
+        let (last, cols) = self.block(blocks.end - 1);
+        (first, last + cols - first)
+    }
+
+    /// Cuts blocks into runs whose products and gates follow one another, so that the gates find the products in the
+    /// first-level cache. One row goes through all blocks at once, for the sake of its chains.
+    pub fn pieces(
+        &self,
+        blocks: Range<usize>,
+        rows: usize,
+    ) -> impl Iterator<Item = Range<usize>> + Clone + use<T> {
+        let each = match rows {
+            1 => blocks.len().max(1),
+            _ => (PIECE / self.kernels.nr).max(1),
+        };
+        let end = blocks.end;
+        blocks.step_by(each).map(move |b| b..(b + each).min(end))
+    }
+
     /// Row `k` of a panel.
     fn panel(&self, block: usize, part: usize, k: usize) -> *const T {
         let panel = block * self.parts + part;
@@ -75,6 +98,9 @@ impl<T: Real> Packed<T> {
             .wrapping_add((panel * self.k + k) * self.kernels.nr)
     }
 }
+
+/// Columns of a piece.
+const PIECE: usize = 128;
 
 /// Where a product goes: row i begins at `at + rows[i]`, and column j is j further.
 #[derive(Clone, Copy)]
@@ -102,7 +128,7 @@ pub(super) unsafe fn multiply<T: Real>(
     b: &Packed<T>,
     part: usize,
     (k0, k): (usize, usize),
-    blocks: core::ops::Range<usize>,
+    blocks: Range<usize>,
     a: Rows<T>,
     to: Target<'_, T>,
 ) {
@@ -142,7 +168,7 @@ unsafe fn multiply_row<T: Real>(
     b: &Packed<T>,
     part: usize,
     (k0, k): (usize, usize),
-    blocks: core::ops::Range<usize>,
+    blocks: Range<usize>,
     a: Rows<T>,
     to: Target<'_, T>,
 ) {
