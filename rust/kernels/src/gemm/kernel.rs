@@ -99,25 +99,25 @@ unsafe fn finish<S: Simd, const FULL: bool>(
 ) {
     // SAFETY: the caller's promise; only the tile's row and the n columns are touched.
     unsafe {
-        let at = row_start(t, row) + column;
+        let at = row_start(t, row).wrapping_add(column);
         let mut x = acc;
         if t.load_c {
-            x = S::add(load::<S, FULL>(t.c.add(at), n), x);
+            x = S::add(load::<S, FULL>(t.c.wrapping_add(at), n), x);
         }
         if !t.bias.is_null() {
-            x = S::add(x, load::<S, FULL>(t.bias.add(column), n));
+            x = S::add(x, load::<S, FULL>(t.bias.wrapping_add(column), n));
         }
         if !t.row_bias.is_null() {
-            x = S::add(x, S::splat(*t.row_bias.add(row)));
+            x = S::add(x, S::splat(*t.row_bias.wrapping_add(row)));
         }
         if !t.pre.is_null() {
-            store::<S, FULL>(t.pre.add(at), n, x);
+            store::<S, FULL>(t.pre.wrapping_add(at), n, x);
         }
         if t.relu {
             // Written so that NaN stays NaN.
             x = S::max(S::zero(), x);
         }
-        store::<S, FULL>(t.c.add(at), n, x);
+        store::<S, FULL>(t.c.wrapping_add(at), n, x);
     }
 }
 
@@ -125,10 +125,10 @@ unsafe fn finish<S: Simd, const FULL: bool>(
 #[inline(always)]
 unsafe fn row_start<T>(t: &Tile<T>, row: usize) -> usize {
     if t.c_rows.is_null() {
-        row * t.ldc
+        row.wrapping_mul(t.ldc)
     } else {
         // SAFETY: the table has an entry per row.
-        unsafe { *t.c_rows.add(row) }
+        unsafe { *t.c_rows.wrapping_add(row) }
     }
 }
 
@@ -163,6 +163,9 @@ macro_rules! each_row {
     };
 }
 
+// Addresses are formed with wrapping arithmetic: the checks that debug builds put around each of the other kind would be
+// most of what the compiler sees here, two hundred times.
+
 /// # Safety
 /// The pointers of `t` are valid for what their comments say, C overlaps nothing that is read, and `S` is enabled.
 #[inline(always)]
@@ -173,20 +176,20 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &T
         let mut a = [t.a; MR];
         for i in 0..MR {
             a[i] = if t.a_rows.is_null() {
-                t.a.offset(i as isize * t.a_rs)
+                t.a.wrapping_offset((i as isize).wrapping_mul(t.a_rs))
             } else {
-                t.a.add(*t.a_rows.add(i))
+                t.a.wrapping_add(*t.a_rows.wrapping_add(i))
             };
         }
         // Where the vectors of a row of B begin, and those of C; and the columns of each.
         let (mut b0, mut c0, mut n) = ([t.b; NV], [0; NV], [0; NV]);
         for v in 0..NV {
             if TABLE == TABLE_B {
-                let segment = &*t.segments.add(v);
-                b0[v] = t.b.add(segment.b);
+                let segment = &*t.segments.wrapping_add(v);
+                b0[v] = t.b.wrapping_add(segment.b);
                 (c0[v], n[v]) = (segment.c, segment.cols);
             } else {
-                b0[v] = t.b.add(v * S::LANES);
+                b0[v] = t.b.wrapping_add(v * S::LANES);
                 c0[v] = v * S::LANES;
                 n[v] = t.cols.saturating_sub(v * S::LANES).min(S::LANES);
             }
@@ -194,8 +197,9 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &T
         if TABLE == NEITHER && t.c_rows.is_null() {
             // C is fetched while the products are made; stores that miss would hold up the next tile.
             each_row!(MR, |i| {
+                let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
                 for at in (0..NV * S::LANES).step_by(64 / size_of::<S::T>()) {
-                    S::prefetch(t.c.wrapping_add(i * t.ldc + at));
+                    S::prefetch(row.wrapping_add(at));
                 }
             });
         }
@@ -204,28 +208,28 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &T
             let tap = if TABLE == NEITHER {
                 0
             } else {
-                *t.taps.add(l) as isize
+                *t.taps.wrapping_add(l) as isize
             };
             let mut b = [S::zero(); NV];
             for v in 0..NV {
-                b[v] = S::load(b0[v].offset(if TABLE == TABLE_B { tap } else { kb }));
+                b[v] = S::load(b0[v].wrapping_offset(if TABLE == TABLE_B { tap } else { kb }));
             }
             for i in 0..MR {
-                let x = S::splat(*a[i].offset(if TABLE == TABLE_A { tap } else { ka }));
+                let x = S::splat(*a[i].wrapping_offset(if TABLE == TABLE_A { tap } else { ka }));
                 for v in 0..NV {
                     acc[i][v] = S::fma(x, b[v], acc[i][v]);
                 }
             }
-            ka += t.a_ks;
-            kb += t.b_ks;
+            ka = ka.wrapping_add(t.a_ks);
+            kb = kb.wrapping_add(t.b_ks);
         }
         let plain = t.bias.is_null() && t.row_bias.is_null() && t.pre.is_null() && !t.relu;
         if t.cols == NV * S::LANES && plain && !t.c_rows.is_null() {
             // Rows may overlap: one after the other.
             each_row!(MR, |i| {
-                let c = t.c.add(*t.c_rows.add(i));
+                let c = t.c.wrapping_add(*t.c_rows.wrapping_add(i));
                 for v in 0..NV {
-                    let at = c.add(v * S::LANES);
+                    let at = c.wrapping_add(v * S::LANES);
                     let x = acc[i][v];
                     S::store(at, if t.load_c { S::add(S::load(at), x) } else { x });
                 }
@@ -240,22 +244,24 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &T
             }
             if t.load_c && whole {
                 each_row!(MR, |i| {
+                    let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
                     for v in 0..NV {
-                        let c = t.c.add(i * t.ldc + c0[v]);
+                        let c = row.wrapping_add(c0[v]);
                         acc[i][v] = S::add(S::load(c), acc[i][v]);
                     }
                 });
             } else if t.load_c {
                 each_row!(MR, |i| {
+                    let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
                     for v in 0..NV {
-                        let c = t.c.add(i * t.ldc + c0[v]);
+                        let c = row.wrapping_add(c0[v]);
                         acc[i][v] = S::add(S::load_n(c, n[v]), acc[i][v]);
                     }
                 });
             }
             if TABLE != TABLE_B && !t.bias.is_null() {
                 for v in 0..NV {
-                    let bias = S::load_n(t.bias.add(v * S::LANES), n[v]);
+                    let bias = S::load_n(t.bias.wrapping_add(v * S::LANES), n[v]);
                     each_row!(MR, |i| {
                         acc[i][v] = S::add(acc[i][v], bias);
                     });
@@ -263,7 +269,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &T
             }
             if !t.row_bias.is_null() {
                 each_row!(MR, |i| {
-                    let bias = S::splat(*t.row_bias.add(i));
+                    let bias = S::splat(*t.row_bias.wrapping_add(i));
                     for v in 0..NV {
                         acc[i][v] = S::add(acc[i][v], bias);
                     }
@@ -279,14 +285,16 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &T
             }
             if whole {
                 each_row!(MR, |i| {
+                    let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
                     for v in 0..NV {
-                        S::store(t.c.add(i * t.ldc + c0[v]), acc[i][v]);
+                        S::store(row.wrapping_add(c0[v]), acc[i][v]);
                     }
                 });
             } else {
                 each_row!(MR, |i| {
+                    let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
                     for v in 0..NV {
-                        S::store_n(t.c.add(i * t.ldc + c0[v]), acc[i][v], n[v]);
+                        S::store_n(row.wrapping_add(c0[v]), acc[i][v], n[v]);
                     }
                 });
             }

@@ -9,23 +9,19 @@ use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
 use crate::simd;
 
-/// Longest k that runs as one block.
-const ONE_BLOCK: usize = 384;
-/// Block length otherwise.
-const KC: usize = 256;
-/// A thread's share of packed B: half of a second-level cache.
-const PACKED_BYTES: usize = 256 << 10;
+/// Longest block of k: a strip of A and a panel of B of this length fill a first-level cache of 32 KiB, so that the strip
+/// is still there when the next panel comes.
+const KC: usize = 384;
+/// Packed B that a strip of A is taken along. More than half of a second-level cache of 512 KiB: B is read in order, which
+/// costs little from the third level too, while every strip of A begins with misses.
+const PACKED_BYTES: usize = 512 << 10;
 /// Fewer rows than this do not pay for packing rows of B that are contiguous already.
 const PACK_ROWS: usize = 32;
 
 /// How k is cut into blocks `(start, length)`: by k alone, since the cuts show in the bits.
 pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
-    let kc = if k <= ONE_BLOCK {
-        k
-    } else {
-        k.div_ceil(k.div_ceil(KC))
-    };
     // k = 0 is one empty block: its epilogue still has to run.
+    let kc = k.div_ceil(k.div_ceil(KC).max(1));
     let count = if k == 0 { 1 } else { k.div_ceil(kc) };
     (0..count).map(move |i| (i * kc, kc.min(k - i * kc)))
 }
@@ -38,6 +34,26 @@ const GROUP: usize = 8;
 
 /// First strip, and how many at most.
 type Strips = (usize, usize);
+
+/// Where panels of B lie in memory, for one block of k.
+struct Panels<T> {
+    /// Panel number p is at `at + p * step`, its rows `b_ks` apart.
+    at: *mut T,
+    step: usize,
+    b_ks: isize,
+    /// A last panel that lies elsewhere because it is not whole, packed.
+    partial: Option<(usize, *mut T)>,
+}
+
+impl<T> Panels<T> {
+    #[inline(always)]
+    fn get(&self, panel: usize, nr: usize) -> (*mut T, isize) {
+        match self.partial {
+            Some((p, at)) if p == panel => (at, nr as isize),
+            _ => (self.at.wrapping_add(panel * self.step), self.b_ks),
+        }
+    }
+}
 
 /// Who does what.
 enum Split<T> {
@@ -178,17 +194,16 @@ impl<'a, T: Real> Plan<'a, T> {
             return;
         };
         for (k0, kc) in k_blocks(self.k) {
+            let b = self.shared(packed, k0, kc);
             if self.b.cs == 1 {
                 let from = (task * PACK_RUN).max(k0);
                 let to = ((task + 1) * PACK_RUN).min(k0 + kc);
                 if from < to {
-                    let room = kc * self.kernels.nr;
-                    let out = self.shared_panel(packed, k0, kc, 0);
-                    let out = out.wrapping_add((from - k0) * self.kernels.nr);
-                    self.pack_rows((from, to - from), (0, self.panels()), (out, room));
+                    let out = b.at.wrapping_add((from - k0) * self.kernels.nr);
+                    self.pack_rows((from, to - from), (0, self.panels()), (out, b.step));
                 }
             } else {
-                self.pack_panel(k0, kc, task, self.shared_panel(packed, k0, kc, task));
+                self.pack_panel(k0, kc, task, b.get(task, self.kernels.nr).0);
             }
         }
     }
@@ -204,12 +219,15 @@ impl<'a, T: Real> Plan<'a, T> {
         unsafe { pack_rows(isa, self.b, (k0, rows), self.n, panels, nr, (out, room)) }
     }
 
-    /// Where a panel lies in the shared copy of B: block after block, panel after panel.
-    fn shared_panel(&self, packed: &Buffer<T>, k0: usize, kc: usize, panel: usize) -> *mut T {
+    /// The shared copy of B: block after block, panel after panel.
+    fn shared(&self, packed: &Buffer<T>, k0: usize, kc: usize) -> Panels<T> {
         let nr = self.kernels.nr;
-        packed
-            .ptr()
-            .wrapping_add((k0 * self.panels() + panel * kc) * nr)
+        Panels {
+            at: packed.ptr().wrapping_add(k0 * self.panels() * nr),
+            step: kc * nr,
+            b_ks: nr as isize,
+            partial: None,
+        }
     }
 
     fn pack_panel(&self, k0: usize, kc: usize, panel: usize, out: *mut T) {
@@ -236,15 +254,14 @@ impl<'a, T: Real> Plan<'a, T> {
             Split::Columns(per_task) => self.columns(task, *per_task),
             Split::Rows(per_task, packed) => {
                 let strips: Strips = (task * per_task, *per_task);
-                let nr = self.kernels.nr as isize;
                 for (k0, kc) in k_blocks(self.k) {
-                    let panel_at = |panel| (self.shared_panel(packed, k0, kc, panel), nr);
+                    let b = self.shared(packed, k0, kc);
                     // Panels that stay in the second-level cache, one run of them after another.
                     let run =
                         (PACKED_BYTES / (kc.max(1) * self.kernels.nr * size_of::<T>())).max(1);
                     for first in (0..self.panels()).step_by(run) {
                         let panels = (first, (first + run).min(self.panels()));
-                        if !self.block((k0, kc), strips, panels, &panel_at) {
+                        if !self.block((k0, kc), strips, panels, &b) {
                             return;
                         }
                     }
@@ -258,28 +275,41 @@ impl<'a, T: Real> Plan<'a, T> {
         let first = task * per_task;
         let last = (first + per_task).min(self.panels());
         // A partial panel may not be read in place: nr elements of each row are read.
-        let packed = |panel: usize| !self.in_place || (panel + 1) * nr > self.n;
+        let packed = if self.in_place {
+            (self.n / nr).max(first)..last
+        } else {
+            first..last
+        };
         let longest = k_blocks(self.k).next().map_or(0, |(_, len)| len);
-        let room = (first..last).filter(|&p| packed(p)).count() * longest * nr;
-        let buffer = Buffer::<T>::new(room);
+        let buffer = Buffer::<T>::new(packed.len() * longest * nr);
         for (k0, kc) in k_blocks(self.k) {
-            let panel_at = |panel: usize| {
-                if packed(panel) {
-                    // In place only the last panel is packed, and it comes first in the buffer.
-                    let slot = if self.in_place { 0 } else { panel - first };
-                    (buffer.ptr().wrapping_add(slot * kc * nr), nr as isize)
-                } else {
-                    (self.b.at(k0, panel * nr).cast_mut(), self.b.rs)
+            let slot = |panel: usize| {
+                let before = (panel - packed.start) * kc * nr;
+                buffer.ptr().wrapping_add(before)
+            };
+            let b = if self.in_place {
+                Panels {
+                    at: self.b.at(k0, 0).cast_mut(),
+                    step: nr,
+                    b_ks: self.b.rs,
+                    partial: packed.clone().next().map(|p| (p, slot(p))),
+                }
+            } else {
+                Panels {
+                    at: buffer.ptr().wrapping_sub(first * kc * nr),
+                    step: kc * nr,
+                    b_ks: nr as isize,
+                    partial: None,
                 }
             };
             if self.b.cs == 1 && !self.in_place {
                 self.pack_rows((k0, kc), (first, last), (buffer.ptr(), kc * nr));
             } else {
-                for panel in (first..last).filter(|&p| packed(p)) {
-                    self.pack_panel(k0, kc, panel, panel_at(panel).0);
+                for panel in packed.clone() {
+                    self.pack_panel(k0, kc, panel, slot(panel));
                 }
             }
-            if !self.block((k0, kc), (0, usize::MAX), (first, last), &panel_at) {
+            if !self.block((k0, kc), (0, usize::MAX), (first, last), &b) {
                 return;
             }
         }
@@ -291,7 +321,7 @@ impl<'a, T: Real> Plan<'a, T> {
         (k0, kc): (usize, usize),
         (first, count): Strips,
         panels: (usize, usize),
-        panel_at: &dyn Fn(usize) -> (*mut T, isize),
+        b: &Panels<T>,
     ) -> bool {
         let mut rest = strips(self.m, self.kernels.mr).skip(first).take(count);
         let room = if self.pack_a {
@@ -330,56 +360,59 @@ impl<'a, T: Real> Plan<'a, T> {
                 } else {
                     (self.a.at(i0, k0), self.a.rs, self.a.cs)
                 };
-                // Along the rows of C: neighbours lie in the same pages, and are fetched ahead.
-                for panel in panels.0..panels.1 {
-                    self.tile(i0, rows, (k0, kc), panel, a, panel_at(panel));
-                }
+                self.strip((i0, rows), (k0, kc), panels, a, b);
             }
         }
     }
 
-    fn tile(
+    /// The tiles of one strip. Along the rows of C: neighbours lie in the same pages, and are fetched ahead.
+    fn strip(
         &self,
-        i0: usize,
-        rows: usize,
+        (i0, rows): (usize, usize),
         (k0, kc): (usize, usize),
-        panel: usize,
+        panels: (usize, usize),
         (a, a_rs, a_ks): (*const T, isize, isize),
-        (b, b_ks): (*mut T, isize),
+        b: &Panels<T>,
     ) {
-        let j0 = panel * self.kernels.nr;
-        let cols = self.kernels.nr.min(self.n - j0);
-        let at = i0 * self.n + j0;
+        let nr = self.kernels.nr;
         let last = k0 + kc == self.k;
-        let tile = Tile {
+        // What the last block of k does besides.
+        let bias = self.bias.filter(|_| last);
+        let pre = self.pre.as_ref().filter(|_| last);
+        let relu = last && self.act == Activation::Relu;
+        let mut tile = Tile {
             k: kc,
             a,
             a_rs,
             a_ks,
-            b,
-            b_ks,
-            // Wrapping: a pointer is only formed here; the kernel goes no further than `cols`.
-            c: self.c.0.wrapping_add(at),
             ldc: self.n,
-            cols,
             load_c: k0 > 0 || self.accumulate,
-            bias: match self.bias {
-                Some(bias) if last => bias[j0..].as_ptr(),
-                _ => core::ptr::null(),
-            },
-            relu: last && self.act == Activation::Relu,
-            pre: match &self.pre {
-                Some(pre) if last => pre.0.wrapping_add(at),
-                _ => core::ptr::null_mut(),
-            },
+            relu,
             ..Tile::none()
         };
-        // SAFETY: new() checked the operands; b holds nr columns of kc rows; tiles of C do not overlap, and the same
-        // task visits a tile's k blocks one after the other.
-        unsafe {
-            self.kernels.run(rows, &tile);
-            if last {
-                act::apply(self.kernels.isa, self.act, tile.c, rows, cols, self.n);
+        for panel in panels.0..panels.1 {
+            let j0 = panel * nr;
+            let at = i0 * self.n + j0;
+            (tile.b, tile.b_ks) = {
+                let (p, ks) = b.get(panel, nr);
+                (p.cast_const(), ks)
+            };
+            tile.cols = nr.min(self.n - j0);
+            // Wrapping: a pointer is only formed here; the kernel goes no further than `cols`.
+            tile.c = self.c.0.wrapping_add(at);
+            if let Some(bias) = bias {
+                tile.bias = bias[j0..].as_ptr();
+            }
+            if let Some(pre) = pre {
+                tile.pre = pre.0.wrapping_add(at);
+            }
+            // SAFETY: new() checked the operands; b holds nr columns of kc rows; tiles of C do not overlap, and the same
+            // task visits a tile's k blocks one after the other.
+            unsafe {
+                self.kernels.run(rows, &tile);
+                if last {
+                    act::apply(self.kernels.isa, self.act, tile.c, rows, tile.cols, self.n);
+                }
             }
         }
     }
