@@ -80,6 +80,8 @@ def check_result(call: Call, args: list[Any], kwargs: dict[str, Any], result: An
             if a.dtype.kind == "i" and a.size and not (int(a.min()) > -(2**53) and int(a.max()) < 2**53):
                 raise OverflowError("NumPy's integers wrap around, where formulas have floats in mind")
             return a.astype("float64") if a.dtype.kind == "f" else np.array(a)
+        if isinstance(value, float) and 0 < abs(value) < 1e-300:
+            raise OverflowError("zero beside a tensor of float32, where formulas reckon in float64")
         return type(value)(array(v) for v in value) if isinstance(value, (list, tuple)) else value
 
     try:

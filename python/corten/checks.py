@@ -64,13 +64,16 @@ def at_least(rule: str, value: Any, least: float = 0.0) -> None:
 
 
 def whole(rule: str, value: Any, least: int = 0) -> int:
-    """`value` as an int; raises TypeError unless it is one (NumPy's are), and ValueError if it is below `least`."""
+    """`value` as an int; raises TypeError unless it is one (NumPy's are), and ValueError if it is below `least` or
+    has more than 64 bits, which no size, count or seed needs."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{rule} must be an int, got {value!r}") from None
     if number < least:
         raise ValueError(f"{rule} must be at least {least}, got {number}")
+    if number >= 2**64 if least >= 0 else number >= 2**63:
+        raise ValueError(f"{rule} must fit into 64 bits, got {number}")
     return number
 
 

@@ -43,6 +43,10 @@ class _Attention(Module):
         """Results and weights from scores (N, L, S)."""
         name = type(self).__name__
         n, _, keys = scores.shape
+        if mask is not None:
+            is_tensor(f"[{name}] mask", mask)
+            if mask.dtype != "bool":
+                raise TypeError(f"[{name}] mask must be bool, True where a key is looked at, got {mask.dtype.name}")
         if lengths is not None:
             is_tensor(f"[{name}] lengths", lengths)
             if lengths.shape != (n,):
@@ -52,9 +56,6 @@ class _Attention(Module):
         if mask is None:
             weights = F.softmax(scores, -1)
         else:
-            is_tensor(f"[{name}] mask", mask)
-            if mask.dtype != "bool":
-                raise TypeError(f"[{name}] mask must be bool, True where a key is looked at, got {mask.dtype.name}")
             # A large number, not infinity: a row of nothing but that has a softmax, which the mask then clears.
             weights = F.softmax(where(mask, scores, -1e30), -1)
             weights = where(mask, weights, 0.0)

@@ -27,7 +27,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
-from ..checks import at_least, whole
+from ..checks import at_least, sized, whole
 from ..functions import (
     Tensor,
     expand_dims,
@@ -540,6 +540,7 @@ class Scan(Module):
 
 
 def _lengths(lengths: Tensor | Sequence[int], steps: int, n: int) -> list[int]:
+    sized("[Scan] lengths", lengths)
     ends = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths)
     if len(ends) != n:
         raise ValueError(f"[Scan] lengths must have one number for each of the {n} sequences, got {len(ends)}")

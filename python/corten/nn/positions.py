@@ -150,6 +150,16 @@ class RotaryPositions(Module):
         return f"{self.size}, base={self.base:g}"
 
 
+def _span(name: str, length: Any, keys: Any, offset: Any) -> tuple[int, int, int]:
+    """A number of queries, of keys, and the position of the first query, checked."""
+    length, keys = whole(f"[{name}] length", length), whole(f"[{name}] keys", keys)
+    offset = whole(f"[{name}] offset", offset)
+    for what, last in (("offset + length", offset + length), ("keys", keys)):
+        if last >= 2**53:
+            raise ValueError(f"[{name}] {what} must be below 2^53, got {last}")
+    return length, keys, offset
+
+
 class AlibiBias(Module):
     """What is added to the scores so that near keys count more: `-slope_h |i + offset - j|`, (heads, L, S).
 
@@ -179,6 +189,7 @@ class AlibiBias(Module):
 
     def forward(self, length: int, keys: int, offset: int = 0) -> Tensor:
         """(heads, length, keys) for queries from position `offset` on."""
+        length, keys, offset = _span("AlibiBias", length, keys, offset)
         at = arange(offset, offset + length, dtype="float32").reshape(length, 1)
         distance = (at - arange(keys, dtype="float32")).abs()
         return distance * -tensor(self.slopes()).reshape(self.heads, 1, 1)
@@ -249,8 +260,14 @@ class RelativeBias(Module):
 
     def forward(self, length: int, keys: int, offset: int = 0) -> Tensor:
         """(heads, length, keys) for queries from position `offset` on."""
-        distance = np.arange(keys)[None, :] - np.arange(offset, offset + length)[:, None]
-        rows = F.embedding(tensor(self.bucket(distance)).to(self.weight.device), self.weight)
+        length, keys, offset = _span("RelativeBias", length, keys, offset)
+        try:
+            distance = np.arange(keys)[None, :] - np.arange(offset, offset + length)[:, None]
+            buckets = tensor(self.bucket(distance))
+        except (MemoryError, ValueError) as error:  # NumPy has words of its own for a size beyond all memory
+            shape = (self.heads, length, keys)
+            raise MemoryError(f"[RelativeBias] no memory for a bias of shape {shape}: {error}") from error
+        rows = F.embedding(buckets.to(self.weight.device), self.weight)
         return rows.permute(2, 0, 1)
 
     def extra_repr(self) -> str:

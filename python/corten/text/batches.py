@@ -37,7 +37,7 @@ def pad_sequences(
     count = longest if length is None else whole("[pad_sequences] length", length)
     if longest > count:
         raise ValueError(f"[pad_sequences] a sequence of {longest} tokens is longer than length={count}")
-    rows = np.full((len(lengths), count), value, np.int64)
+    rows = np.full((len(lengths), count), whole("[pad_sequences] value", value, -(2**63)), np.int64)
     for row, sequence, n in zip(rows, sequences, lengths, strict=True):
         row[count - n if left else 0 : count if left else n] = list(sequence)
     return tensor(rows), tensor(np.array(lengths, np.int64))

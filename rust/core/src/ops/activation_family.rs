@@ -123,9 +123,9 @@ pub fn mish(x: &Tensor) -> Result<Tensor> {
 
 /// `min(max(x, min_val), max_val)`. Gradient: `g` between the bounds, 0 outside. Integers become float32.
 ///
-/// Errors: `Value` when `min_val > max_val`.
+/// Errors: `Value` unless `min_val <= max_val`, as when one of them is NaN.
 pub fn hardtanh(x: &Tensor, min_val: f64, max_val: f64) -> Result<Tensor> {
-    if min_val > max_val {
+    if min_val.is_nan() || max_val.is_nan() || min_val > max_val {
         return Err(Error::value(
             "hardtanh",
             format!("min_val must not exceed max_val, got {min_val} and {max_val}"),
