@@ -197,6 +197,19 @@ fn reals<T: Real>(shape: &[usize], seed: u64) {
         );
     }
     any_number::<T>(shape, seed);
+    // Into a strided destination, added to what is there.
+    let x = Operand::<T>::new(shape, seed ^ 5, true);
+    let dst = Operand::<T>::new(shape, seed ^ 1234, false);
+    let (mut a, mut b) = (dst.data.clone(), dst.data.clone());
+    add_into(shape, x.get(), &mut a, dst.offset, &dst.strides);
+    naive::add_into(shape, x.get(), &mut b, dst.offset, &dst.strides);
+    assert_eq!(
+        bits(&a),
+        bits(&b),
+        "add_into {shape:?} {:?} {:?}",
+        x.strides,
+        dst.strides
+    );
 }
 
 /// What all types have: compared exactly.
@@ -247,15 +260,6 @@ fn any_number<T: Number>(shape: &[usize], seed: u64) {
         bits(&a),
         bits(&b),
         "copy_into {shape:?} {:?} {:?}",
-        x.strides,
-        dst.strides
-    );
-    add_into(shape, x.get(), &mut a, dst.offset, &dst.strides);
-    naive::add_into(shape, x.get(), &mut b, dst.offset, &dst.strides);
-    assert_eq!(
-        bits(&a),
-        bits(&b),
-        "add_into {shape:?} {:?} {:?}",
         x.strides,
         dst.strides
     );

@@ -6,6 +6,7 @@ use crate::simd::{Isa, Kernel, Simd, dispatch_on, prefetch, transpose};
 
 impl<T> Mat<'_, T> {
     /// Address of element (i, j).
+    #[inline(always)]
     pub(crate) fn at(&self, i: usize, j: usize) -> *const T {
         let o = self.offset as isize + i as isize * self.rs + j as isize * self.cs;
         self.data.as_ptr().wrapping_offset(o)

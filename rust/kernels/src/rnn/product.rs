@@ -7,6 +7,7 @@ use crate::gemm::kernel::{Kernels, Tile, select, strips};
 use crate::gemm::pack::pack_b;
 use crate::parallel::{Cost, for_each};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
+use crate::sum::{load, store};
 use core::ops::Range;
 
 /// Weights in panels of `nr` columns, `[block][part][k][nr]`: the parts of a block of units (its gates) lie side by side.
@@ -265,9 +266,9 @@ impl<T: Real> OneRow<T> {
                     let c = self.c.add(first);
                     let mut y = acc[p][j];
                     if self.add {
-                        y = S::add(S::load_n(c, n), y);
+                        y = S::add(load::<S>(c, n), y);
                     }
-                    S::store_n(c, y, n);
+                    store::<S>(c, y, n);
                 }
             }
         }
