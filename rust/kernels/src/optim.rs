@@ -42,6 +42,7 @@ impl<T> View<'_, T> {
     ///
     /// # Safety
     /// As [`SharedMut::slice`].
+    #[allow(clippy::mut_from_ref)]
     unsafe fn part(&self, which: usize, start: usize, len: usize) -> Option<&mut [T]> {
         let state = &self.state[which];
         // SAFETY: the caller's promise.
