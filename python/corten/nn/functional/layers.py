@@ -43,8 +43,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, activat
     >>> ct.nn.functional.linear(ct.tensor([[1.0, 2.0]]), ct.tensor([[3.0, 4.0]]), ct.tensor([0.5])).tolist()
     [[11.5]]
     """
+    try:
+        return _core.linear(input, weight, bias, activation=activation)
+    except TypeError as error:  # looked for only now: a fast loop has no time for it
+        failure = error
     check_dtype("linear", input, weight)
-    return _core.linear(input, weight, bias, activation=activation)
+    raise failure
 
 
 def conv2d(

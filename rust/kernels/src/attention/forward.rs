@@ -1,5 +1,5 @@
 //! The forward pass: tiles of queries, each against its tiles of keys in order.
-use super::rows::{Finish, MaskAt, Online, RandomAt, Strip};
+use super::rows::{Finish, MaskAt, Online, RandomAt, Scores, Strip};
 use super::*;
 use crate::gemm::Mat;
 use crate::gemm::pack::pack_b;
@@ -49,6 +49,10 @@ impl<T: Real> Tiles<T> {
         };
         for (panel, first) in (0..n).step_by(nr).enumerate() {
             let columns = (first, nr.min(n - first));
+            // The rows of the next panel.
+            for j in first + nr..(first + 2 * nr).min(n) {
+                rows::fetch(m.at(0, j), d);
+            }
             let out = out.wrapping_add(panel * d * nr);
             // SAFETY: the caller's promise.
             unsafe { pack_b(self.isa, m, (0, d), columns, nr, out) };
@@ -64,13 +68,18 @@ impl<T: Real> Tiles<T> {
 }
 
 impl<T: Real> Forward<'_, T> {
+    /// What scores are multiplied with, so that they come out in base 2.
+    fn factor(&self) -> T {
+        T::from_f64(self.p.scale * core::f64::consts::LOG2_E)
+    }
+
     fn key_tiles(&self, b: usize) -> Range<usize> {
         0..self.p.keys(self.lengths, b).div_ceil(TILE)
     }
 
     /// Keys of some tiles, transposed, and scaled so that scores come out in base 2; tile `j` at `j * TILE * d`.
     fn pack(&self, b: usize, hk: usize, tiles: Range<usize>, out: *mut T) {
-        let factor = T::from_f64(self.p.scale * core::f64::consts::LOG2_E);
+        let factor = self.factor();
         let (d, len) = (self.p.d, self.p.keys(self.lengths, b));
         for j in tiles {
             let n = TILE.min(len - j * TILE);
@@ -169,9 +178,26 @@ impl<T: Real> Forward<'_, T> {
                 c: work.s().wrapping_add(s.row * TILE),
                 panels: (s.columns.0 / nr, s.columns.1.div_ceil(nr)),
             });
-            // SAFETY: the packed tile has whole panels up to the last key's, whose columns beyond the keys are never
-            // looked at; the scores have rows of TILE.
-            unsafe { product.run(&t.scores, parts) };
+            if p.tq == 1 {
+                let k = Source {
+                    p: self.k.at(b, h / p.group(), 0),
+                    rs: self.k.strides[2],
+                };
+                let scores = Scores {
+                    q: source.p,
+                    keys: k.row(j0),
+                    rs: k.rs,
+                    n,
+                    d: p.d,
+                    factor: self.factor(),
+                    out: work.s(),
+                };
+                dispatch_on(t.isa, scores);
+            } else {
+                // SAFETY: the packed tile has whole panels up to the last key's, whose columns beyond the keys are never
+                // looked at; the scores have rows of TILE.
+                unsafe { product.run(&t.scores, parts) };
+            }
             for (run, seen) in sight.runs() {
                 if run.from >= run.to {
                     continue;
@@ -309,8 +335,11 @@ pub(super) fn run<T: Real>(
         for_each(pairs, cost, &|task| {
             let (b, hk) = (task / p.kv_heads, task % p.kv_heads);
             let work = Work::new(p, &f.tiles);
-            let packed = Buffer::new(room);
-            f.pack(b, hk, f.key_tiles(b), packed.ptr());
+            // One query reads the keys where they lie.
+            let packed = Buffer::new(if p.tq == 1 { 0 } else { room });
+            if p.tq > 1 {
+                f.pack(b, hk, f.key_tiles(b), packed.ptr());
+            }
             let copy = Buffer::new(f.value_room());
             let values = f.values(b, hk, &copy);
             for h in hk * group..(hk + 1) * group {

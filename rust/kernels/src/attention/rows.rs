@@ -3,7 +3,7 @@
 use super::{Dropout, Heads, Mask, TILE};
 use crate::element::{Number, Real};
 use crate::rng::group_words;
-use crate::simd::{Kernel, LANES16, Simd, math};
+use crate::simd::{Kernel, LANES16, Simd, math, prefetch};
 use crate::sum::{fold, load, store};
 
 /// A strip's part of the mask: the address of the strip's first query and the tile's first key.
@@ -66,15 +66,20 @@ impl<T: Real> Strip<'_, T> {
     fn seen(&self, row: usize) -> (usize, usize) {
         self.seen.get(row).copied().unwrap_or((self.from, self.to))
     }
-    /// Whether every computed column of a row counts as it is.
-    #[inline(always)]
-    fn plain(&self, row: usize) -> bool {
-        let (lo, hi) = self.seen(row);
-        matches!(self.mask, MaskAt::None) && lo <= self.from && hi >= self.to
+}
+
+/// Rows ahead that are fetched: those of a head lie far apart where heads are side by side, and nothing else fetches them.
+const AHEAD: usize = 8;
+
+/// Asks for a row of `d` elements.
+#[inline(always)]
+pub(super) fn fetch<T>(row: *const T, d: usize) {
+    for i in (0..d).step_by(64 / size_of::<T>()) {
+        prefetch(row.wrapping_add(i));
     }
 }
 
-/// The scores of row `r` at columns `i ..`, in base 2, with -inf where it does not look.
+/// The scores of row `r` at columns `i ..`, in base 2, with the mask: -inf where it does not look.
 /// # Safety
 /// S is enabled; the pointers are those of a valid strip.
 #[inline(always)]
@@ -113,16 +118,42 @@ unsafe fn masked<S: Simd>(t: &Strip<'_, S::T>, r: usize, i: usize) -> S::V {
                 x = S::fma(add, S::c(core::f64::consts::LOG2_E), x);
             }
         }
-        // Comparisons, not branches: where a row's keys end is different in each.
-        let (lo, hi) = t.seen(r);
-        let at = S::add(S::iota(), S::splat(S::T::from_f64(i as f64)));
-        let below = S::lt(at, S::splat(S::T::from_f64(hi as f64)));
-        x = S::select(below, x, never);
-        if lo > t.from {
-            let from = S::le(S::splat(S::T::from_f64(lo as f64)), at);
-            x = S::select(from, x, never);
-        }
         x
+    }
+}
+
+/// Scores become -inf where a row does not look, and get what is added to them.
+/// # Safety
+/// S is enabled; the pointers are those of a valid strip.
+#[inline(always)]
+unsafe fn hide<S: Simd>(t: &Strip<'_, S::T>) {
+    if t.seen.is_empty() && matches!(t.mask, MaskAt::None) {
+        return;
+    }
+    // SAFETY: the caller's promise; vectors from `from` to `to`.
+    unsafe {
+        let never = S::splat(S::T::NEG_INFINITY);
+        let number = |i: usize| S::splat(S::T::from_f64(i as f64));
+        for r in 0..t.rows {
+            let row = t.s.add(r * TILE);
+            if !matches!(t.mask, MaskAt::None) {
+                for i in (t.from..t.to).step_by(S::LANES) {
+                    S::store(row.add(i), masked::<S>(t, r, i));
+                }
+            }
+            // Comparisons, not branches: where a row's keys end is different in each.
+            let (lo, hi) = t.seen(r);
+            let end = number(hi);
+            for i in ((hi / S::LANES * S::LANES).max(t.from)..t.to).step_by(S::LANES) {
+                let below = S::lt(S::add(S::iota(), number(i)), end);
+                S::store(row.add(i), S::select(below, S::load(row.add(i)), never));
+            }
+            let start = number(lo);
+            for i in (t.from..lo.min(t.to)).step_by(S::LANES) {
+                let from = S::le(start, S::add(S::iota(), number(i)));
+                S::store(row.add(i), S::select(from, S::load(row.add(i)), never));
+            }
+        }
     }
 }
 
@@ -169,23 +200,17 @@ impl<T: Real> Kernel<T> for Online<'_, T> {
         let t = &self.strip;
         // All maxima first: the steps of finding one take longer than its row, but do not wait for those of another.
         let mut best = [T::NEG_INFINITY; TILE];
+        // SAFETY: run by dispatch on a valid strip.
+        unsafe { hide::<S>(t) };
         for r in 0..t.rows {
             // SAFETY: run by dispatch on a valid strip of at most TILE rows.
             unsafe {
                 let row = t.s.add(r * TILE);
-                let plain = t.plain(r);
                 let mut most = [S::splat(T::NEG_INFINITY); 4];
                 let mut i = t.from;
                 while i < t.to {
                     for k in 0..LANES16 / S::LANES {
-                        let x = if plain {
-                            S::load(row.add(i + k * S::LANES))
-                        } else {
-                            let x = masked::<S>(t, r, i + k * S::LANES);
-                            S::store(row.add(i + k * S::LANES), x);
-                            x
-                        };
-                        most[k] = S::max(x, most[k]);
+                        most[k] = S::max(S::load(row.add(i + k * S::LANES)), most[k]);
                     }
                     i += LANES16;
                 }
@@ -237,6 +262,19 @@ impl<T: Real> Kernel<T> for Online<'_, T> {
                 match &t.random {
                     None => {
                         let mut i = t.from;
+                        while i + 4 * S::LANES <= t.to {
+                            let mut x = [S::zero(); 4];
+                            for v in 0..4 {
+                                x[v] = S::sub(S::load(row.add(i + v * S::LANES)), top);
+                            }
+                            let e = math::exp2_flush_each::<S, 4>(x);
+                            for v in 0..4 {
+                                let k = v % (LANES16 / S::LANES);
+                                sum[k] = S::add(sum[k], e[v]);
+                                S::store(row.add(i + v * S::LANES), e[v]);
+                            }
+                            i += 4 * S::LANES;
+                        }
                         while i < t.to {
                             for k in 0..LANES16 / S::LANES {
                                 let p = row.add(i + k * S::LANES);
@@ -267,6 +305,59 @@ impl<T: Real> Kernel<T> for Online<'_, T> {
                 }
             }
         }
+    }
+}
+
+/// `out[j] = factor sum(q * k[j])` for one query and `n` keys where they lie.
+pub(super) struct Scores<T> {
+    pub q: *const T,
+    pub keys: *const T,
+    pub rs: isize,
+    pub n: usize,
+    pub d: usize,
+    pub factor: T,
+    pub out: *mut T,
+}
+
+impl<T: Real> Kernel<T> for Scores<T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        for j in 0..self.n {
+            // SAFETY: run by dispatch; the keys exist.
+            unsafe {
+                let key = self.keys.wrapping_offset(j as isize * self.rs);
+                *self.out.add(j) = self.factor * inner::<S>(self.q, key, self.d);
+            }
+        }
+    }
+}
+
+/// `sum(x * y)` over `n` elements, in sixteen lanes.
+/// # Safety
+/// S is enabled and the elements exist.
+#[inline(always)]
+unsafe fn inner<S: Simd>(x: *const S::T, y: *const S::T, n: usize) -> S::T {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut acc = [S::zero(); 4];
+        let mut i = 0;
+        while i + LANES16 <= n {
+            for k in 0..LANES16 / S::LANES {
+                let at = i + k * S::LANES;
+                acc[k] = S::fma(S::load(x.add(at)), S::load(y.add(at)), acc[k]);
+            }
+            i += LANES16;
+        }
+        for k in 0..LANES16 / S::LANES {
+            // Lanes beyond the row are 0 in both.
+            let at = i + k * S::LANES;
+            let n = n.saturating_sub(at).min(S::LANES);
+            if n > 0 {
+                acc[k] = S::fma(load::<S>(x.add(at), n), load::<S>(y.add(at), n), acc[k]);
+            }
+        }
+        fold::<S>(acc)
     }
 }
 
@@ -316,6 +407,7 @@ impl<T: Real> Kernel<T> for Finish<T> {
         for r in 0..self.rows {
             // SAFETY: as above.
             unsafe {
+                fetch(self.out.wrapping_add((r + AHEAD) * self.rs), self.dv);
                 let inverse = S::splat(inverses[r]);
                 let (o, out) = (self.o.add(r * self.ldo), self.out.add(r * self.rs));
                 for c in (0..self.dv).step_by(S::LANES) {
@@ -343,21 +435,37 @@ impl<T: Real> Kernel<T> for Unroll<'_, T> {
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
         let t = &self.strip;
+        // SAFETY: run by dispatch on a valid strip.
+        unsafe { hide::<S>(t) };
         for r in 0..t.rows {
             // SAFETY: run by dispatch on a valid strip; dp has the same rows, lse2 and delta an entry for each.
             unsafe {
                 let (p, dp) = (t.s.add(r * TILE), self.dp.add(r * TILE));
                 let lse2 = S::splat(*self.lse2.add(r));
                 let delta = S::splat(*self.delta.add(r));
-                let plain = t.plain(r);
                 let kept = t.random.as_ref().map(|at| Kept::<T>::new(at, r));
                 for i in (0..t.from).step_by(S::LANES) {
                     S::store(p.add(i), S::zero());
                     S::store(dp.add(i), S::zero());
                 }
                 match &kept {
-                    None if plain => {
-                        for i in (t.from..t.to).step_by(S::LANES) {
+                    None => {
+                        let mut i = t.from;
+                        while i + 4 * S::LANES <= t.to {
+                            let mut x = [S::zero(); 4];
+                            for v in 0..4 {
+                                x[v] = S::sub(S::load(p.add(i + v * S::LANES)), lse2);
+                            }
+                            let e = math::exp2_flush_each::<S, 4>(x);
+                            for v in 0..4 {
+                                let at = i + v * S::LANES;
+                                let g = S::sub(S::load(dp.add(at)), delta);
+                                S::store(p.add(at), e[v]);
+                                S::store(dp.add(at), S::mul(e[v], g));
+                            }
+                            i += 4 * S::LANES;
+                        }
+                        for i in (i..t.to).step_by(S::LANES) {
                             let s = S::load(p.add(i));
                             let e = math::exp2_flush::<S>(S::sub(s, lse2));
                             let g = S::sub(S::load(dp.add(i)), delta);
@@ -365,14 +473,11 @@ impl<T: Real> Kernel<T> for Unroll<'_, T> {
                             S::store(dp.add(i), S::mul(e, g));
                         }
                     }
-                    _ => {
+                    Some(kept) => {
                         for i in (t.from..t.to).step_by(S::LANES) {
-                            let s = masked::<S>(t, r, i);
+                            let s = S::load(p.add(i));
                             let e = math::exp2_flush::<S>(S::sub(s, lse2));
-                            let keep = match &kept {
-                                Some(k) => S::load(k.0.as_ptr().add(i)),
-                                None => S::c(1.0),
-                            };
+                            let keep = S::load(kept.0.as_ptr().add(i));
                             let g = S::fms(keep, S::load(dp.add(i)), delta);
                             S::store(p.add(i), S::mul(e, keep));
                             S::store(dp.add(i), S::mul(e, g));
@@ -428,6 +533,7 @@ impl<T: Real> Kernel<T> for Copy<T> {
         unsafe {
             for r in 0..self.rows {
                 let from = self.from.wrapping_offset(r as isize * self.rs);
+                fetch(from.wrapping_offset(AHEAD as isize * self.rs), self.d);
                 let out = self.out.add(r * self.ld);
                 for c in (0..self.ld).step_by(S::LANES) {
                     let n = self.d.saturating_sub(c).min(S::LANES);
@@ -458,6 +564,7 @@ impl<T: Real> Kernel<T> for AddRows<T> {
         unsafe {
             for r in 0..self.rows {
                 let (x, out) = (self.x.add(r * self.ldx), self.out.add(r * self.rs));
+                fetch(out.wrapping_add(AHEAD * self.rs), self.d);
                 for c in (0..self.d).step_by(S::LANES) {
                     let n = S::LANES.min(self.d - c);
                     let mut y = load::<S>(x.add(c), n);
@@ -495,27 +602,9 @@ impl<T: Real> Kernel<T> for Deltas<T> {
             unsafe {
                 let x = self.out.wrapping_offset(r as isize * self.out_rs);
                 let y = self.dout.wrapping_offset(r as isize * self.dout_rs);
-                let mut acc = [S::zero(); 4];
-                let mut i = 0;
-                while i + LANES16 <= self.dv {
-                    for k in 0..LANES16 / S::LANES {
-                        let (x, y) = (
-                            S::load(x.add(i + k * S::LANES)),
-                            S::load(y.add(i + k * S::LANES)),
-                        );
-                        acc[k] = S::fma(x, y, acc[k]);
-                    }
-                    i += LANES16;
-                }
-                for k in 0..LANES16 / S::LANES {
-                    // Lanes beyond the row are 0 in both.
-                    let n = self.dv.saturating_sub(i + k * S::LANES).min(S::LANES);
-                    if n > 0 {
-                        let (x, y) = (x.add(i + k * S::LANES), y.add(i + k * S::LANES));
-                        acc[k] = S::fma(load::<S>(x, n), load::<S>(y, n), acc[k]);
-                    }
-                }
-                *self.delta.add(r) = self.scale * fold::<S>(acc);
+                fetch(x.wrapping_offset(AHEAD as isize * self.out_rs), self.dv);
+                fetch(y.wrapping_offset(AHEAD as isize * self.dout_rs), self.dv);
+                *self.delta.add(r) = self.scale * inner::<S>(x, y, self.dv);
                 *self.lse2.add(r) = *self.lse.add(r) * log2e;
             }
         }

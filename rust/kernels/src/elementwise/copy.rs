@@ -36,6 +36,9 @@ pub(super) fn copy_dense<T: Number>(shape: &[usize], x: Strided<'_, T>, out: &mu
     unsafe { copy_strided(&dims, x.data.as_ptr().add(x.offset), out.as_mut_ptr(), None) };
 }
 
+/// Adds a run of elements to another.
+pub(super) type AddTo<T> = fn(&mut [T], &[T]);
+
 struct Src<T>(*const T);
 // SAFETY: only read through; T: Number is Sync.
 unsafe impl<T> Sync for Src<T> {}
@@ -47,7 +50,7 @@ pub(super) unsafe fn copy_strided<T: Number>(
     dims: &Dims<2>,
     src: *const T,
     dst: *mut T,
-    add: Option<fn(&mut [T], &[T])>,
+    add: Option<AddTo<T>>,
 ) {
     let mut dims = dims.in_order();
     if dims.len() == 0 {

@@ -354,7 +354,7 @@ pub fn add_into<T: Real>(
 ) {
     let add = |to: &mut [T], x: &[T]| {
         for (to, x) in to.iter_mut().zip(x) {
-            *to = *to + *x;
+            *to += *x;
         }
     };
     into(shape, x, dst, offset, strides, Some(add));
@@ -365,7 +365,7 @@ fn into<T: Number>(
     dst: &mut [T],
     offset: usize,
     strides: &[isize],
-    add: Option<fn(&mut [T], &[T])>,
+    add: Option<copy::AddTo<T>>,
 ) {
     check_bounds(x.data.len(), x.offset, shape, x.strides);
     check_bounds(dst.len(), offset, shape, strides);

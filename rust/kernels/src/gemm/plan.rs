@@ -145,7 +145,10 @@ impl<'a, T: Real> Plan<'a, T> {
         // Otherwise every element of a strip would touch its own cache line, many of them in the same set.
         let pack_a = a.cs != 1 && k > 1 && n > kernels.nr;
         // Split by columns, every task packs all of A: no good if that is the long side.
-        let few = panels < 4 * threads || (pack_a && strip_count > 2 * panels);
+        // Nor where A is much longer than B is wide: it is read once by rows, and by every task by columns.
+        let few = panels < 4 * threads
+            || (pack_a && strip_count > 2 * panels)
+            || strip_count > 8 * panels;
         let by_rows =
             threads > 1 && !in_place && few && strip_count > panels && strip_count >= 2 * threads;
         let split = if by_rows {

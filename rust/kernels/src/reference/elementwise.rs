@@ -369,6 +369,6 @@ pub fn add_into<T: Real>(
 ) {
     for i in indices(shape) {
         let at = place(offset, strides, &i);
-        dst[at] = dst[at] + x.at(&i);
+        dst[at] += x.at(&i);
     }
 }

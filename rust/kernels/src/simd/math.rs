@@ -122,22 +122,23 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// `2^f` for `|f| <= 1/2`, f32: minimax.
+const EXP2: [f64; 6] = [
+    0.001_326_472_706_540_640_6,
+    0.009_671_512_648_914_78,
+    0.055_507_337_436_908_11,
+    0.240_222_420_851_731_37,
+    0.693_146_977_598_857_9,
+    1.0,
+];
+
 /// `2^f` for `|f| <= 1/2`; 1 at 0, relative error 1e-7 (f32) or 1e-16 beside the rounding.
 #[inline(always)]
 unsafe fn exp2_fraction<S: Simd>(f: S::V) -> S::V {
     // SAFETY: the caller's promise.
     unsafe {
         if single::<S>() {
-            // Minimax.
-            let c = [
-                0.001_326_472_706_540_640_6,
-                0.009_671_512_648_914_78,
-                0.055_507_337_436_908_11,
-                0.240_222_420_851_731_37,
-                0.693_146_977_598_857_9,
-                1.0,
-            ];
-            return poly::<S, 6>(f, c);
+            return poly::<S, 6>(f, EXP2);
         }
         // (2^f - 1) / f, Chebyshev.
         let c = [
@@ -157,6 +158,16 @@ unsafe fn exp2_fraction<S: Simd>(f: S::V) -> S::V {
     }
 }
 
+/// What [`Simd::pow2_of_sum`] wants to be added.
+#[inline(always)]
+const fn no_fraction<S: Simd>() -> f64 {
+    if single::<S>() {
+        12_582_912.0 + 127.0
+    } else {
+        6_755_399_441_055_744.0 + 1023.0
+    }
+}
+
 /// `2^x` for `x <= 100`, to 2 ULP; 0 from half a step below the normal numbers on (in f32, `x < -126.5`). For weights, at less
 /// than half the price of [`exp`]. NaN propagates.
 #[inline(always)]
@@ -164,16 +175,52 @@ pub unsafe fn exp2_flush<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise.
     unsafe {
         // max returns its second operand when that is NaN; the lowest n gives 2^n = 0.
-        let (least, big) = if single::<S>() {
-            (-127.0, 12_582_912.0 + 127.0)
-        } else {
-            (-1023.0, 6_755_399_441_055_744.0 + 1023.0)
-        };
-        let x = S::max(S::c(least), x);
+        let x = S::max(S::c(if single::<S>() { -127.0 } else { -1023.0 }), x);
         // The sum has no room for a fraction: x is rounded, and the bits of the exponent stand ready.
-        let t = S::add(x, S::c(big));
-        let f = S::sub(x, S::sub(t, S::c(big)));
+        let big = S::c(no_fraction::<S>());
+        let t = S::add(x, big);
+        let f = S::sub(x, S::sub(t, big));
         S::mul(exp2_fraction::<S>(f), S::pow2_of_sum(t))
+    }
+}
+
+/// [`exp2_flush`] of several vectors, step by step: chains side by side, since a processor does not look far enough ahead to
+/// find the next one.
+#[inline(always)]
+pub unsafe fn exp2_flush_each<S: Simd, const N: usize>(x: [S::V; N]) -> [S::V; N] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !single::<S>() {
+            let mut y = x;
+            for y in &mut y {
+                *y = exp2_flush::<S>(*y);
+            }
+            return y;
+        }
+        let (big, least) = (S::c(no_fraction::<S>()), S::c(-127.0));
+        let (mut f, mut t, mut y) = (x, x, x);
+        for i in 0..N {
+            f[i] = S::max(least, f[i]);
+        }
+        for i in 0..N {
+            t[i] = S::add(f[i], big);
+        }
+        for i in 0..N {
+            f[i] = S::sub(f[i], S::sub(t[i], big));
+        }
+        for i in 0..N {
+            y[i] = S::fma(S::c(EXP2[0]), f[i], S::c(EXP2[1]));
+        }
+        for c in &EXP2[2..] {
+            let c = S::c(*c);
+            for i in 0..N {
+                y[i] = S::fma(y[i], f[i], c);
+            }
+        }
+        for i in 0..N {
+            y[i] = S::mul(y[i], S::pow2_of_sum(t[i]));
+        }
+        y
     }
 }
 
@@ -184,9 +231,10 @@ pub unsafe fn exp_weight<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise. max returns its second operand when that is NaN; the lowest n gives 2^n = 0.
     unsafe {
         let x = S::max(S::c(if single::<S>() { -88.0 } else { -709.0 }), x);
-        let n = S::round_even(S::mul(x, S::c(core::f64::consts::LOG2_E)));
-        let f = S::fms(x, S::c(core::f64::consts::LOG2_E), n);
-        S::mul(exp2_fraction::<S>(f), S::pow2(n))
+        let (log2e, big) = (S::c(core::f64::consts::LOG2_E), S::c(no_fraction::<S>()));
+        let t = S::fma(x, log2e, big);
+        let f = S::fms(x, log2e, S::sub(t, big));
+        S::mul(exp2_fraction::<S>(f), S::pow2_of_sum(t))
     }
 }
 
@@ -564,9 +612,7 @@ unsafe fn normal_tail32<S: Simd>(x: S::V) -> (S::V, S::V, S::V) {
         // Where the tail is 0, an infinite t would make NaN of it; min keeps a NaN.
         let t = S::min(S::c(1e30), S::abs(x));
         let u = S::mul(S::mul(t, t), S::c(-0.5 * core::f64::consts::LOG2_E));
-        let u = S::max(S::c(-127.0), u);
-        let n = S::round_even(u);
-        let e = S::mul(exp2_fraction::<S>(S::sub(u, n)), S::pow2(n));
+        let e = exp2_flush::<S>(u);
         // e^(t^2/2) Q(t) = s P(s) in s = 1 / (1 + 0.3 t): minimax, relative error 1.3e-7 on [0, 13.3], beyond which e is 0.
         let s = S::div(one, S::fma(S::c(0.3), t, one));
         let p = poly::<S, 8>(
