@@ -212,7 +212,7 @@ def kl_div(
     >>> ct.nn.functional.kl_div(x, t, reduction="batchmean").item()
     3.0
     """
-    if not (isinstance(reduction, str) and reduction == "batchmean"):  # an array compares element by element
+    if (reduction == "batchmean") is not True:  # an array compares element by element
         return _core.kl_div(input, target, reduction, log_target)
     is_tensor("[kl_div] input", input)
     if input.ndim == 0:
