@@ -8,7 +8,7 @@ from typing import Any
 
 from ._core import Tensor
 
-__all__ = ["at_least", "is_tensor", "pair", "path", "positive", "sized", "tensors", "whole"]
+__all__ = ["at_least", "is_tensor", "pair", "path", "positive", "sized", "tensors", "text", "whole"]
 
 
 def is_tensor(rule: str, value: Any) -> None:
@@ -32,6 +32,12 @@ def positive(rule: str, value: Any) -> None:
     at_least(rule, value)
     if not value > 0:
         raise ValueError(f"{rule} must be positive, got {value}")
+
+
+def text(rule: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a string. (An array compares element by element.)"""
+    if not isinstance(value, str):
+        raise TypeError(f"{rule} must be a string, got {value!r}")
 
 
 def tensors(rule: str, value: Any) -> list[Tensor]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ... import _core
 from ..._core import Tensor
-from ...checks import is_tensor
+from ...checks import is_tensor, text
 from .common import Reduction
 
 __all__ = [
@@ -212,7 +212,8 @@ def kl_div(
     >>> ct.nn.functional.kl_div(x, t, reduction="batchmean").item()
     3.0
     """
-    if (reduction == "batchmean") is not True:  # an array compares element by element
+    text("[kl_div] reduction", reduction)
+    if reduction != "batchmean":
         return _core.kl_div(input, target, reduction, log_target)
     is_tensor("[kl_div] input", input)
     if input.ndim == 0:
