@@ -8,7 +8,7 @@ from typing import Any
 
 from ._core import Tensor
 
-__all__ = ["at_least", "is_tensor", "pair", "path", "positive", "sized", "tensors", "text", "whole"]
+__all__ = ["at_least", "is_tensor", "layers", "pair", "path", "positive", "sized", "tensors", "text", "whole"]
 
 
 def is_tensor(rule: str, value: Any) -> None:
@@ -80,6 +80,14 @@ def whole(rule: str, value: Any, least: int = 0) -> int:
         raise ValueError(f"{rule} must be at least {least}, got {number}")
     if number >= 2**64 if least >= 0 else number >= 2**63:
         raise ValueError(f"{rule} must fit into 64 bits, got {number}")
+    return number
+
+
+def layers(rule: str, value: Any, least: int = 0) -> int:
+    """`value` as a number of layers, as `whole` does; more than 65,536 would fill the memory before anything failed."""
+    number = whole(rule, value, least)
+    if number > 2**16:
+        raise ValueError(f"{rule} must be at most {2**16}, got {number}")
     return number
 
 

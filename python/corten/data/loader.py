@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -129,7 +130,7 @@ class DataLoader:
         return self._prefetch(batches) if self.num_workers else map(self._fetch, batches)
 
     def _batches(self, order: Iterator[int]) -> Iterator[list[int]]:
-        while indices := list(islice(order, self.batch_size)):
+        while indices := list(islice(order, min(self.batch_size, sys.maxsize))):
             if len(indices) == self.batch_size or not self.drop_last:
                 yield indices
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checks import whole
+from .. import checks
 from ..functions import Tensor, zeros
 
 __all__ = ["KVCache"]
@@ -39,9 +39,10 @@ class KVCache:
     def __init__(
         self, layers: int, batch: int, heads: int, length: int, size: int, *, dtype: Any = None, device: str = "cpu"
     ) -> None:
-        names = ("layers", "batch", "heads", "length", "size")
-        for name, value in zip(names, (layers, batch, heads, length, size), strict=True):
-            whole(f"[KVCache] {name}", value)
+        checks.layers("[KVCache] layers", layers)
+        names = ("batch", "heads", "length", "size")
+        for name, value in zip(names, (batch, heads, length, size), strict=True):
+            checks.whole(f"[KVCache] {name}", value)
         self.shape = (batch, heads, length, size)
         self.length = length
         #: Tokens that are in all layers.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import nn
-from ..checks import at_least, is_tensor, whole
+from ..checks import at_least, is_tensor, layers, whole
 from ..functions import Tensor, argmax, concat, no_grad, where, zeros
 from ..nn import functional as F
 from ..nn import init
@@ -130,7 +130,7 @@ class GPT(nn.Module):
         sizes = {"vocab_size": vocab_size, "n_positions": n_positions, "n_embd": n_embd, "n_head": n_head}
         for name, value in sizes.items():
             whole(f"[GPT] {name}", value, 1)
-        whole("[GPT] n_layer", n_layer)
+        layers("[GPT] n_layer", n_layer)
         if n_embd % n_head:
             raise ValueError(f"[GPT] n_head={n_head} must divide n_embd={n_embd}")
         self.vocab_size, self.n_positions, self.n_embd, self.n_head = vocab_size, n_positions, n_embd, n_head

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from ..checks import at_least, whole
+from ..checks import at_least, layers, whole
 from ..functions import Tensor, broadcast_to, concat, expand_dims, squeeze, zeros
 from . import functional as F
 from . import init
@@ -52,7 +52,7 @@ class Recurrent(Module):
         name = f"[{type(self).__name__}]"
         self.input_size = whole(f"{name} input_size", input_size, 1)
         self.hidden_size = whole(f"{name} hidden_size", hidden_size, 1)
-        self.num_layers = whole(f"{name} num_layers", num_layers, 1)
+        self.num_layers = layers(f"{name} num_layers", num_layers, 1)
         at_least(f"{name} dropout", dropout)
         if dropout > 1:
             raise ValueError(f"{name} dropout must be a probability from 0 to 1, got {dropout}")

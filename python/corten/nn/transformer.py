@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ..checks import is_tensor, whole
+from ..checks import is_tensor, layers, whole
 from ..functions import Tensor, full, triu
 from . import functional as F
 from . import init
@@ -224,7 +224,7 @@ class TransformerDecoderLayer(_Layer):
 def _clones(name: str, layer: Module, count: int, kind: type) -> ModuleList:
     if not isinstance(layer, Module):
         raise TypeError(f"[{name}] the layer must be a module such as nn.{kind.__name__}, got {type(layer).__name__}")
-    return ModuleList([copy.deepcopy(layer) for _ in range(whole(f"[{name}] num_layers", count))])
+    return ModuleList([copy.deepcopy(layer) for _ in range(layers(f"[{name}] num_layers", count))])
 
 
 class TransformerEncoder(Module):

@@ -37,7 +37,12 @@ def pad_sequences(
     count = longest if length is None else whole("[pad_sequences] length", length)
     if longest > count:
         raise ValueError(f"[pad_sequences] a sequence of {longest} tokens is longer than length={count}")
-    rows = np.full((len(lengths), count), whole("[pad_sequences] value", value, -(2**63)), np.int64)
+    fill = whole("[pad_sequences] value", value, -(2**63))
+    try:
+        rows = np.full((len(lengths), count), fill, np.int64)
+    except (MemoryError, ValueError) as error:  # NumPy has words of its own for a size beyond all memory
+        shape = (len(lengths), count)
+        raise MemoryError(f"[pad_sequences] no memory for {shape}: {error}") from error
     for row, sequence, n in zip(rows, sequences, lengths, strict=True):
         row[count - n if left else 0 : count if left else n] = list(sequence)
     return tensor(rows), tensor(np.array(lengths, np.int64))

@@ -66,4 +66,4 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
     is_tensor("[pairwise_distance] x1", x1)
     is_tensor("[pairwise_distance] x2", x2)
     at_least("[pairwise_distance] eps", eps)
-    return _core.norm(x1 - x2 + eps, p, -1, keepdim)
+    return _core.norm(x1 - x2 + float(eps), p, -1, keepdim)
