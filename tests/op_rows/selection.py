@@ -133,6 +133,7 @@ ROWS = [
             bad(IndexError, r"\[take\] index 3.*axis 1 of size 3", ONES, BIG, 1),
             bad(IndexError, r"\[take\].*axis 2", ONES, index(0), 2),
             bad(TypeError, r"\[take\].*integers.*float", ONES, np.array([0.0]), 0),
+            bad(TypeError, r"\[take\].*integers.*bool.*mask", ONES, np.array([True, False, True]), 1),
         ),
     ),
     Row(

@@ -58,6 +58,8 @@ class Transformer(nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        source_vocab = whole("[Transformer] source_vocab", source_vocab, 1)
+        target_vocab = whole("[Transformer] target_vocab", target_vocab, 1)
         if share_embeddings and source_vocab != target_vocab:
             raise ValueError(
                 f"[Transformer] shared embeddings need one vocabulary, got {source_vocab} and {target_vocab} tokens"

@@ -29,6 +29,8 @@ Activation = Literal["relu", "gelu"] | Callable[[Tensor], Tensor]
 
 
 def _activation(name: str, activation: Activation) -> Callable[[Tensor], Tensor]:
+    if not (isinstance(activation, str) or callable(activation)):
+        raise TypeError(f"[{name}] activation must be 'relu', 'gelu' or a function, got {activation!r}")
     if activation == "relu":
         return F.relu
     if activation == "gelu":

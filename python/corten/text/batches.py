@@ -43,8 +43,11 @@ def pad_sequences(
     except (MemoryError, ValueError) as error:  # NumPy has words of its own for a size beyond all memory
         shape = (len(lengths), count)
         raise MemoryError(f"[pad_sequences] no memory for {shape}: {error}") from error
-    for row, sequence, n in zip(rows, sequences, lengths, strict=True):
-        row[count - n if left else 0 : count if left else n] = list(sequence)
+    for i, (row, sequence, n) in enumerate(zip(rows, sequences, lengths, strict=True)):
+        try:
+            row[count - n if left else 0 : count if left else n] = list(sequence)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise type(error)(f"[pad_sequences] sequences[{i}] must hold whole numbers: {error}") from None
     return tensor(rows), tensor(np.array(lengths, np.int64))
 
 

@@ -68,6 +68,12 @@ fn positions(shape: &[usize], axis: usize, idx: &[i64], idx_shape: &[usize]) -> 
 pub fn take(x: &Tensor, index: &Tensor, axis: Option<isize>) -> Result<Tensor> {
     const OP: &str = "take";
     check_device(OP, x, index)?;
+    if index.dtype() == DType::Bool {
+        return Err(Error::dtype(
+            OP,
+            "takes integers as indices, got bool: x[mask] or masked_select take a mask",
+        ));
+    }
     let Some(axis) = axis else {
         return take(&flatten(x, 0, -1)?, index, Some(0));
     };
