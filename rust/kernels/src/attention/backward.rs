@@ -3,6 +3,7 @@
 use super::forward::padded;
 use super::rows::{AddRows, Deltas, MaskAt, RandomAt, Strip, Unroll};
 use super::*;
+use crate::alloc;
 use crate::parallel::{abandoned, for_each};
 use crate::simd;
 use core::ops::Range;
@@ -32,8 +33,8 @@ struct Backward<'a, T> {
     dq: Option<Rows<T>>,
     dk: Option<Rows<T>>,
     dv: Option<Rows<T>>,
-    /// Tiles of keys per task.
-    chunk: usize,
+    /// Where the chunks of tiles of keys begin, and the end of the last.
+    cuts: &'a [usize],
     copy: Copies,
     /// dQ of all chunks but the first, `(chunks - 1, batch, heads, tq, d)`.
     partial: Buffer<T>,
@@ -146,6 +147,16 @@ impl<T: Real> Backward<'_, T> {
         Some((self.partial.ptr().wrapping_add(head * p.tq * p.d), p.d))
     }
 
+    /// The rows of dQ that a chunk has a share in: all of the first, which is the output itself.
+    fn rows(&self, chunk: usize) -> (usize, usize) {
+        if chunk == 0 {
+            return (0, self.p.tq);
+        }
+        let (from, to) = (self.cuts[chunk] * TILE, self.cuts[chunk + 1] * TILE);
+        let keys = (from, to.min(self.p.tk).saturating_sub(from));
+        self.p.viewers(keys, (0, self.p.tq))
+    }
+
     /// One head of queries against the keys of one chunk. `first`: of all heads that share the keys.
     fn head(&self, (b, h): (usize, usize), chunk: usize, first: bool, w: &Work<T>) {
         let (p, t) = (self.p, &self.tiles);
@@ -189,15 +200,13 @@ impl<T: Real> Backward<'_, T> {
         };
         dispatch_on(t.isa, deltas);
         let dq = self.dq(b, h, chunk);
-        let (from, last) = (
-            chunk * self.chunk,
-            ((chunk + 1) * self.chunk).min(p.tk.div_ceil(TILE)),
-        );
+        let (from, last) = (self.cuts[chunk], self.cuts[chunk + 1]);
         // Where every query sees the first key of the chunk, its first tile begins all rows of dQ.
         let len = p.keys(self.lengths, b);
         let all = from * TILE < len && p.viewers((from * TILE, 1), (0, p.tq)) == (0, p.tq);
         if let (Some((dq, rs)), false) = (dq, all) {
-            for i in 0..p.tq {
+            let (lo, hi) = self.rows(chunk);
+            for i in lo..hi {
                 // SAFETY: a row of dQ is d elements, and belongs to this task.
                 unsafe { core::slice::from_raw_parts_mut(dq.wrapping_add(i * rs), p.d) }
                     .fill(T::ZERO);
@@ -490,6 +499,30 @@ impl<T: Real> Backward<'_, T> {
     }
 }
 
+/// Where chunks of tiles of keys begin, so that each has about the same number of pairs of queries and keys; and the end of the
+/// last. By shape alone: lengths have no part in it.
+fn cuts(p: &Attention, tiles: usize, chunks: usize) -> Vec<usize> {
+    let work = |j: usize| {
+        let n = TILE.min(p.tk - j * TILE);
+        let (lo, hi) = p.viewers((j * TILE, n), (0, p.tq));
+        // A tile costs something even if nobody sees it.
+        hi - lo + 1
+    };
+    let total: usize = (0..tiles).map(work).sum();
+    let (mut cuts, mut done) = (alloc::vec(chunks + 1), 0);
+    for j in 0..tiles {
+        // A chunk begins where those before have had their share.
+        while cuts.len() < chunks && done * chunks >= cuts.len() * total {
+            cuts.push(j);
+        }
+        done += work(j);
+    }
+    while cuts.len() <= chunks {
+        cuts.push(tiles);
+    }
+    cuts
+}
+
 pub(super) fn run<T: Real>(
     p: &Attention,
     q: Heads<'_, T>,
@@ -517,8 +550,8 @@ pub(super) fn run<T: Real>(
         return;
     }
     let most = (key_tiles / LEAST_TILES).max(1);
-    let chunk = key_tiles.div_ceil(TASKS.div_ceil(pairs).min(most));
-    let chunks = key_tiles.div_ceil(chunk);
+    let chunks = TASKS.div_ceil(pairs).min(most);
+    let cuts = cuts(p, key_tiles, chunks);
     let parts = if dq.is_some() { chunks - 1 } else { 0 };
     let query_rows = p.batch * p.heads * p.tq;
     let tiles = Tiles::new(simd::isa(), p.d, p.dv);
@@ -543,13 +576,13 @@ pub(super) fn run<T: Real>(
         dq: dq.map(|g| Rows::new(g, orders[0], (p.heads, p.tq, p.d))),
         dk: dk.map(|g| Rows::new(g, orders[1], (p.kv_heads, p.tk, p.d))),
         dv: dv.map(|g| Rows::new(g, orders[2], (p.kv_heads, p.tk, p.dv))),
-        chunk,
+        cuts: &cuts,
         copy,
         partial: Buffer::new(parts * query_rows * p.d),
     };
     let group = p.group();
     for_each(pairs * chunks, p.cost::<T>(5.0), &|task| {
-        let (chunk, pair) = (task / pairs, task % pairs);
+        let (pair, chunk) = (task / chunks, task % chunks);
         let (b, hk) = (pair / p.kv_heads, pair % p.kv_heads);
         let work = Work::new(p, &f.tiles, &f.copy);
         for g in 0..group {
@@ -568,15 +601,19 @@ pub(super) fn run<T: Real>(
     for_each(p.batch * p.heads * tiles, cost, &|task| {
         let (head, i0) = (task / tiles, task % tiles * QUERIES);
         let (b, h) = (head / p.heads, head % p.heads);
-        let rows = QUERIES.min(p.tq - i0);
         for chunk in 1..chunks {
+            let (lo, hi) = f.rows(chunk);
+            let (i0, end) = (i0.max(lo), (i0 + QUERIES).min(hi));
+            if i0 >= end {
+                continue;
+            }
             let (Some((x, ldx)), Some(dq)) = (f.dq(b, h, chunk), f.dq) else {
                 return;
             };
             let add = AddRows {
                 x: x.wrapping_add(i0 * ldx),
                 ldx,
-                rows,
+                rows: end - i0,
                 d: p.d,
                 out: dq.at(b, h, i0),
                 rs: dq.strides[2],

@@ -330,7 +330,7 @@ pub(super) fn run<T: Real>(
     let (group, pairs) = (p.group(), p.batch * p.kv_heads);
     let (query_tiles, key_tiles) = (p.tq.div_ceil(QUERIES), p.tk.div_ceil(TILE));
     let room = key_tiles * TILE * p.d;
-    if query_tiles == 1 || pairs >= 4 * num_threads() {
+    if query_tiles == 1 || pairs >= 8 * num_threads() {
         // A task is a head of keys with all its queries, and packs for itself.
         for_each(pairs, cost, &|task| {
             let (b, hk) = (task / p.kv_heads, task % p.kv_heads);

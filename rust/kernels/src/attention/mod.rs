@@ -16,8 +16,10 @@ mod rows;
 mod tests;
 
 use crate::element::{Number, Real};
+use crate::gemm::band::Band;
 use crate::gemm::buffer::Buffer;
-use crate::gemm::kernel::{Kernels, Tile, select, strips};
+use crate::gemm::kernel::{Kernels, select, strips};
+
 use crate::layout::{check_bounds, numel};
 use crate::parallel::{Cost, SharedMut};
 use crate::rng::GROUP;
@@ -344,35 +346,38 @@ struct Part<T> {
 }
 
 impl<T: Real> Product<T> {
-    /// A panel of B stays in the first-level cache while all strips use it.
+    /// Strip after strip: B, a tile's rows and columns, stays in the first-level cache for all of them.
     ///
     /// # Safety
     /// As [`Tile`] says; `nr` columns of every panel of B may be read.
     #[inline]
-    unsafe fn run(&self, kernels: &Kernels<T>, parts: impl Iterator<Item = Part<T>> + Clone) {
+    unsafe fn run(&self, kernels: &Kernels<T>, parts: impl Iterator<Item = Part<T>>) {
         let nr = kernels.nr;
-        let mut tile = Tile {
-            a_rs: self.a_rs,
-            a_ks: self.a_ks,
-            b_ks: self.b_ks,
-            ldc: self.ldc,
-            load_c: self.add,
-            ..Tile::none()
-        };
-        for panel in 0..self.cols.div_ceil(nr) {
-            let at = panel * nr;
-            tile.cols = nr.min(self.cols - at);
-            let b = self.b.wrapping_add(panel * self.step);
-            for part in parts.clone() {
-                if part.panels.0 <= panel && panel < part.panels.1 {
-                    tile.k = part.k;
-                    tile.a = part.a;
-                    tile.b = b.wrapping_offset(part.b);
-                    tile.c = part.c.wrapping_add(at);
-                    // SAFETY: the caller's promise.
-                    unsafe { kernels.run(part.rows, &tile) };
-                }
+        let panels = self.cols.div_ceil(nr);
+        for part in parts {
+            let (first, last) = (part.panels.0, part.panels.1.min(panels));
+            if first >= last {
+                continue;
             }
+            let band = Band {
+                k: part.k,
+                a: part.a,
+                a_rs: self.a_rs,
+                a_ks: self.a_ks,
+                b: self
+                    .b
+                    .wrapping_add(first * self.step)
+                    .wrapping_offset(part.b),
+                b_ks: self.b_ks,
+                step: self.step,
+                c: part.c.wrapping_add(first * nr),
+                ldc: self.ldc,
+                cols: (last * nr).min(self.cols) - first * nr,
+                load_c: self.add,
+                ..Band::none()
+            };
+            // SAFETY: the caller's promise.
+            unsafe { kernels.run_band(part.rows, &band) };
         }
     }
 }

@@ -213,6 +213,23 @@ fn large_heads_and_long_rows() {
 }
 
 #[test]
+fn keys_in_chunks_that_only_some_queries_see() {
+    for isa in available() {
+        with_isa(isa, || {
+            let mut p = plain(1, 1, 800, 800, 16, 16);
+            p.right = Some(0);
+            check::<f32>(&p, Masked::No, None, Order::HeadsFirst);
+            check::<f32>(&p, Masked::No, Some(&[500]), Order::RowsFirst);
+            p.left = Some(100);
+            check::<f32>(&p, Masked::No, None, Order::HeadsFirst);
+            // No query sees the last keys, and the first queries see none.
+            p.offset = -200;
+            check::<f32>(&p, Masked::No, None, Order::RowsFirst);
+        });
+    }
+}
+
+#[test]
 fn queries_that_see_nothing_give_zeros() {
     for isa in available() {
         with_isa(isa, || {

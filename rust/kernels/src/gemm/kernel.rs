@@ -3,8 +3,23 @@
 //! Tile sizes follow the register files (AVX-512: 32 registers, AVX2: 16) and the ways of a first-level cache: at most
 //! 8 rows of A are read side by side, so that rows a power of two apart do not evict each other and A needs no packing.
 //! Which tile computes an element never changes its bits; only the order of k does, and that is the same in all.
+use super::band::{Band, BandFn, band};
 use crate::element::Real;
 use crate::simd::{Isa, Simd};
+
+/// The body for rows 0 .. MR, at most 8, with a constant row number.
+macro_rules! each_row {
+    ($mr:expr, |$i:ident| $body:block) => {
+        each_row!(@ $mr, $i, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $mr:expr, $i:ident, $body:block, $($row:literal)*) => {
+        $(if $row < $mr {
+            let $i: usize = $row;
+            $body
+        })*
+    };
+}
+pub(super) use each_row;
 
 /// Arguments of one tile: `c[i, j] (+)= sum_l a[i, l] b[l, j]` for the kernel's MR rows and `cols <= NR` columns.
 #[derive(Clone, Copy)]
@@ -148,19 +163,6 @@ unsafe fn store<S: Simd, const FULL: bool>(p: *mut S::T, n: usize, x: S::V) {
             S::store_n(p, x, n)
         }
     }
-}
-
-/// The body for rows 0 .. MR, at most 8, with a constant row number.
-macro_rules! each_row {
-    ($mr:expr, |$i:ident| $body:block) => {
-        each_row!(@ $mr, $i, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $mr:expr, $i:ident, $body:block, $($row:literal)*) => {
-        $(if $row < $mr {
-            let $i: usize = $row;
-            $body
-        })*
-    };
 }
 
 // Addresses are formed with wrapping arithmetic: the checks that debug builds put around each of the other kind would be
@@ -331,14 +333,30 @@ unsafe fn avx512<T: Real, const MR: usize, const NV: usize, const TABLE: u8>(t: 
     unsafe { tile::<T::Avx512, MR, NV, TABLE>(t) }
 }
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2")]
+unsafe fn avx512_band<T: Real, const MR: usize, const NV: usize>(t: &Band<T>) {
+    // SAFETY: as above.
+    unsafe { band::<T::Avx512, MR, NV>(t) }
+}
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2<T: Real, const MR: usize, const NV: usize, const TABLE: u8>(t: &Tile<T>) {
     // SAFETY: as above.
     unsafe { tile::<T::Avx2, MR, NV, TABLE>(t) }
 }
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2_band<T: Real, const MR: usize, const NV: usize>(t: &Band<T>) {
+    // SAFETY: as above.
+    unsafe { band::<T::Avx2, MR, NV>(t) }
+}
 unsafe fn scalar<T: Real, const MR: usize, const NV: usize, const TABLE: u8>(t: &Tile<T>) {
     // SAFETY: as above; the scalar set needs nothing.
     unsafe { tile::<T::Scalar, MR, NV, TABLE>(t) }
+}
+unsafe fn scalar_band<T: Real, const MR: usize, const NV: usize>(t: &Band<T>) {
+    // SAFETY: as above.
+    unsafe { band::<T::Scalar, MR, NV>(t) }
 }
 
 /// The kernels of one column width.
@@ -355,6 +373,8 @@ pub(crate) struct Kernels<T> {
     strided: [KernelFn<T>; MAX_MR],
     table_a: [KernelFn<T>; MAX_MR],
     table_b: [KernelFn<T>; MAX_MR],
+    /// Tiles next to each other.
+    bands: [BandFn<T>; MAX_MR],
 }
 
 impl<T: Real> Kernels<T> {
@@ -364,6 +384,14 @@ impl<T: Real> Kernels<T> {
     pub unsafe fn run(&self, rows: usize, t: &Tile<T>) {
         // SAFETY: the caller's promise; select() was given an instruction set that the CPU has.
         unsafe { self.strided[rows - 1](t) }
+    }
+    /// Tiles next to each other.
+    /// # Safety
+    /// As [`Band`] says, for `rows` rows, `1 <= rows <= mr`, and at least one column.
+    #[inline]
+    pub unsafe fn run_band(&self, rows: usize, t: &Band<T>) {
+        // SAFETY: as above.
+        unsafe { self.bands[rows - 1](t) }
     }
     /// The same with A's columns at `taps`.
     /// # Safety
@@ -385,59 +413,60 @@ impl<T: Real> Kernels<T> {
 
 /// Eight row counts of one width; counts above `$max` repeat the tallest (they are never asked for).
 macro_rules! heights {
-    ($shell:ident, $nv:literal, $table:ident, 8) => {
+    ($shell:ident, 8, $($rest:tt),*) => {
         [
-            $shell::<T, 1, $nv, $table>,
-            $shell::<T, 2, $nv, $table>,
-            $shell::<T, 3, $nv, $table>,
-            $shell::<T, 4, $nv, $table>,
-            $shell::<T, 5, $nv, $table>,
-            $shell::<T, 6, $nv, $table>,
-            $shell::<T, 7, $nv, $table>,
-            $shell::<T, 8, $nv, $table>,
+            $shell::<T, 1, $($rest),*>,
+            $shell::<T, 2, $($rest),*>,
+            $shell::<T, 3, $($rest),*>,
+            $shell::<T, 4, $($rest),*>,
+            $shell::<T, 5, $($rest),*>,
+            $shell::<T, 6, $($rest),*>,
+            $shell::<T, 7, $($rest),*>,
+            $shell::<T, 8, $($rest),*>,
         ]
     };
-    ($shell:ident, $nv:literal, $table:ident, 6) => {
+    ($shell:ident, 6, $($rest:tt),*) => {
         [
-            $shell::<T, 1, $nv, $table>,
-            $shell::<T, 2, $nv, $table>,
-            $shell::<T, 3, $nv, $table>,
-            $shell::<T, 4, $nv, $table>,
-            $shell::<T, 5, $nv, $table>,
-            $shell::<T, 6, $nv, $table>,
-            $shell::<T, 6, $nv, $table>,
-            $shell::<T, 6, $nv, $table>,
+            $shell::<T, 1, $($rest),*>,
+            $shell::<T, 2, $($rest),*>,
+            $shell::<T, 3, $($rest),*>,
+            $shell::<T, 4, $($rest),*>,
+            $shell::<T, 5, $($rest),*>,
+            $shell::<T, 6, $($rest),*>,
+            $shell::<T, 6, $($rest),*>,
+            $shell::<T, 6, $($rest),*>,
         ]
     };
-    ($shell:ident, $nv:literal, $table:ident, 4) => {
+    ($shell:ident, 4, $($rest:tt),*) => {
         [
-            $shell::<T, 1, $nv, $table>,
-            $shell::<T, 2, $nv, $table>,
-            $shell::<T, 3, $nv, $table>,
-            $shell::<T, 4, $nv, $table>,
-            $shell::<T, 4, $nv, $table>,
-            $shell::<T, 4, $nv, $table>,
-            $shell::<T, 4, $nv, $table>,
-            $shell::<T, 4, $nv, $table>,
+            $shell::<T, 1, $($rest),*>,
+            $shell::<T, 2, $($rest),*>,
+            $shell::<T, 3, $($rest),*>,
+            $shell::<T, 4, $($rest),*>,
+            $shell::<T, 4, $($rest),*>,
+            $shell::<T, 4, $($rest),*>,
+            $shell::<T, 4, $($rest),*>,
+            $shell::<T, 4, $($rest),*>,
         ]
     };
 }
 /// The one height of tiles that are as wide as registers allow.
 macro_rules! one_row {
-    ($shell:ident, $nv:literal, $table:ident) => {
-        [$shell::<T, 1, $nv, $table>; MAX_MR]
+    ($shell:ident, $($rest:tt),*) => {
+        [$shell::<T, 1, $($rest),*>; MAX_MR]
     };
 }
 macro_rules! family {
-    ($isa:expr, $shell:ident, $lanes:expr, $nv:literal, $max:tt) => {
+    ($isa:expr, $shell:ident, $band:ident, $lanes:expr, $nv:literal, $max:tt) => {
         Kernels {
             isa: $isa,
             nr: $nv * $lanes,
             mr: $max,
             lanes: $lanes,
-            strided: heights!($shell, $nv, NEITHER, $max),
-            table_a: heights!($shell, $nv, TABLE_A, $max),
-            table_b: heights!($shell, $nv, TABLE_B, $max),
+            strided: heights!($shell, $max, $nv, NEITHER),
+            table_a: heights!($shell, $max, $nv, TABLE_A),
+            table_b: heights!($shell, $max, $nv, TABLE_B),
+            bands: heights!($band, $max, $nv),
         }
     };
 }
@@ -449,7 +478,7 @@ pub(crate) fn select<T: Real>(isa: Isa, n: usize) -> Kernels<T> {
         Isa::Avx512 => {
             let lanes = <T::Avx512 as Simd>::LANES;
             if size_of::<T>() == 8 {
-                return family!(isa, avx512, lanes, 2, 8);
+                return family!(isa, avx512, avx512_band, lanes, 2, 8);
             }
             let vectors = n.div_ceil(lanes);
             // Padded width over the share of the peak that a tile reaches (measured, in %): one vector has too few
@@ -459,15 +488,22 @@ pub(crate) fn select<T: Real>(isa: Isa, n: usize) -> Kernels<T> {
                 .min_by_key(|&(nv, percent)| vectors.next_multiple_of(nv) * 10_000 / percent)
                 .map_or(3, |(nv, _)| nv);
             match nv {
-                1 => family!(isa, avx512, lanes, 1, 8),
-                2 => family!(isa, avx512, lanes, 2, 8),
-                3 => family!(isa, avx512, lanes, 3, 8),
-                _ => family!(isa, avx512, lanes, 4, 6),
+                1 => family!(isa, avx512, avx512_band, lanes, 1, 8),
+                2 => family!(isa, avx512, avx512_band, lanes, 2, 8),
+                3 => family!(isa, avx512, avx512_band, lanes, 3, 8),
+                _ => family!(isa, avx512, avx512_band, lanes, 4, 6),
             }
         }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => family!(isa, avx2, <T::Avx2 as Simd>::LANES, 2, 6),
-        _ => family!(Isa::Scalar, scalar, <T::Scalar as Simd>::LANES, 2, 4),
+        Isa::Avx2 => family!(isa, avx2, avx2_band, <T::Avx2 as Simd>::LANES, 2, 6),
+        _ => family!(
+            Isa::Scalar,
+            scalar,
+            scalar_band,
+            <T::Scalar as Simd>::LANES,
+            2,
+            4
+        ),
     }
 }
 
@@ -475,7 +511,7 @@ pub(crate) fn select<T: Real>(isa: Isa, n: usize) -> Kernels<T> {
 /// side by side that no addition waits for the one before.
 pub(crate) fn one_row<T: Real>(isa: Isa) -> Kernels<T> {
     macro_rules! kernels {
-        ($shell:ident, $lanes:expr) => {
+        ($shell:ident, $band:ident, $lanes:expr) => {
             Kernels {
                 isa,
                 nr: 8 * $lanes,
@@ -484,15 +520,16 @@ pub(crate) fn one_row<T: Real>(isa: Isa) -> Kernels<T> {
                 strided: one_row!($shell, 8, NEITHER),
                 table_a: one_row!($shell, 8, TABLE_A),
                 table_b: one_row!($shell, 8, TABLE_B),
+                bands: one_row!($band, 8),
             }
         };
     }
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => kernels!(avx512, <T::Avx512 as Simd>::LANES),
+        Isa::Avx512 => kernels!(avx512, avx512_band, <T::Avx512 as Simd>::LANES),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => kernels!(avx2, <T::Avx2 as Simd>::LANES),
-        _ => kernels!(scalar, <T::Scalar as Simd>::LANES),
+        Isa::Avx2 => kernels!(avx2, avx2_band, <T::Avx2 as Simd>::LANES),
+        _ => kernels!(scalar, scalar_band, <T::Scalar as Simd>::LANES),
     }
 }
 

@@ -1,9 +1,10 @@
 //! General matrix multiply: `C = act(A B + C0 + bias)`.
 //!
-//! `kernel` holds the register tiles, `pack` copies operands into the order in which tiles read them, `plan` cuts a
+//! `kernel` holds the register tiles, `band` rows of them, `pack` copies operands into the order in which tiles read them, `plan` cuts a
 //! product into blocks and tasks. An element of C is one chain of fused multiply-adds in k order per block of k, and the
 //! blocks are added in order; the blocks depend on k alone. So neither threads nor strides nor tile sizes show in the bits.
 mod act;
+pub(crate) mod band;
 pub(crate) mod buffer;
 pub(crate) mod dot;
 pub(crate) mod kernel;

@@ -1,6 +1,7 @@
 //! Blocking and partition of one product, and running several of them as one list of tasks.
+use super::band::Band;
 use super::buffer::Buffer;
-use super::kernel::{Kernels, Tile, one_row, select, strips};
+use super::kernel::{Kernels, one_row, select, strips};
 use super::pack::{PACK_SLACK, pack_b, pack_rows, pack_strips};
 use super::{Activation, Epilogue, Mat, act};
 use crate::alloc;
@@ -383,38 +384,45 @@ impl<'a, T: Real> Plan<'a, T> {
         let bias = self.bias.filter(|_| last);
         let pre = self.pre.as_ref().filter(|_| last);
         let relu = last && self.act == Activation::Relu;
-        let mut tile = Tile {
+        let mut at = Band {
             k: kc,
             a,
             a_rs,
             a_ks,
+            step: b.step,
             ldc: self.n,
             load_c: k0 > 0 || self.accumulate,
             relu,
-            ..Tile::none()
+            ..Band::none()
         };
-        for panel in panels.0..panels.1 {
-            let j0 = panel * nr;
-            let at = i0 * self.n + j0;
-            (tile.b, tile.b_ks) = {
-                let (p, ks) = b.get(panel, nr);
+        // The last panel may lie elsewhere.
+        let lone = b
+            .partial
+            .map_or(panels.1, |(p, _)| p.clamp(panels.0, panels.1));
+        for (first, end) in [(panels.0, lone), (lone, panels.1)] {
+            if first == end {
+                continue;
+            }
+            let j0 = first * nr;
+            (at.b, at.b_ks) = {
+                let (p, ks) = b.get(first, nr);
                 (p.cast_const(), ks)
             };
-            tile.cols = nr.min(self.n - j0);
+            at.cols = (end * nr).min(self.n) - j0;
             // Wrapping: a pointer is only formed here; the kernel goes no further than `cols`.
-            tile.c = self.c.0.wrapping_add(at);
+            at.c = self.c.0.wrapping_add(i0 * self.n + j0);
             if let Some(bias) = bias {
-                tile.bias = bias[j0..].as_ptr();
+                at.bias = bias[j0..].as_ptr();
             }
             if let Some(pre) = pre {
-                tile.pre = pre.0.wrapping_add(at);
+                at.pre = pre.0.wrapping_add(i0 * self.n + j0);
             }
-            // SAFETY: new() checked the operands; b holds nr columns of kc rows; tiles of C do not overlap, and the same
-            // task visits a tile's k blocks one after the other.
+            // SAFETY: new() checked the operands; b holds nr columns of kc rows; strips of C do not overlap, and the same
+            // task visits a strip's k blocks one after the other.
             unsafe {
-                self.kernels.run(rows, &tile);
+                self.kernels.run_band(rows, &at);
                 if last {
-                    act::apply(self.kernels.isa, self.act, tile.c, rows, tile.cols, self.n);
+                    act::apply(self.kernels.isa, self.act, at.c, rows, at.cols, self.n);
                 }
             }
         }

@@ -1,0 +1,194 @@
+//! A band of C, a strip of rows of A along neighbouring panels of B: the tiles of [`super::kernel`], one after the other in one call, which
+//! spares each of them the way in and out.
+use super::kernel::each_row;
+use crate::simd::Simd;
+
+/// Arguments: `c[i, j] (+)= sum_l a[i, l] b[l, j]` for the kernel's MR rows and `cols` columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Band<T> {
+    /// Length of the chains.
+    pub k: usize,
+    /// Element (i, l) of A is `a + i * a_rs + l * a_ks`.
+    pub a: *const T,
+    pub a_rs: isize,
+    pub a_ks: isize,
+    /// Row l of panel p of B begins at `b + p * step + l * b_ks`; NR elements are read from it.
+    pub b: *const T,
+    pub b_ks: isize,
+    pub step: usize,
+    /// Row i of C begins at `c + i * ldc`.
+    pub c: *mut T,
+    pub ldc: usize,
+    pub cols: usize,
+    /// Add to C instead of overwriting it.
+    pub load_c: bool,
+    /// One value per column, or null.
+    pub bias: *const T,
+    /// Where the value before ReLU goes as well (rows as those of C), or null.
+    pub pre: *mut T,
+    /// Apply ReLU last.
+    pub relu: bool,
+}
+
+impl<T> Band<T> {
+    /// Nothing: what the fields that a caller has no use for are.
+    pub const fn none() -> Self {
+        Band {
+            k: 0,
+            a: core::ptr::null(),
+            a_rs: 0,
+            a_ks: 0,
+            b: core::ptr::null(),
+            b_ks: 0,
+            step: 0,
+            c: core::ptr::null_mut(),
+            ldc: 0,
+            cols: 0,
+            load_c: false,
+            bias: core::ptr::null(),
+            pre: core::ptr::null_mut(),
+            relu: false,
+        }
+    }
+}
+
+pub(crate) type BandFn<T> = unsafe fn(&Band<T>);
+
+/// # Safety
+/// The pointers of `t` are valid for what their comments say, C overlaps nothing that is read, and `S` is enabled.
+#[inline(always)]
+pub(super) unsafe fn band<S: Simd, const MR: usize, const NV: usize>(t: &Band<S::T>) {
+    // SAFETY: the caller's promise; every address below is one that the comments of `Band` name.
+    unsafe {
+        let nr = NV * S::LANES;
+        let mut a = [t.a; MR];
+        for i in 0..MR {
+            a[i] = t.a.wrapping_offset((i as isize).wrapping_mul(t.a_rs));
+        }
+        // An address per row in a register: the compiler, if it knew how they hang together, would save some of the registers and
+        // make the addresses again in every round, which costs 2 to 3 %.
+        let a = core::hint::black_box(a);
+        let (mut b, mut c, mut bias, mut cols) = (t.b, t.c, t.bias, t.cols);
+        loop {
+            let mut acc = [[S::zero(); NV]; MR];
+            // C is fetched while the products are made; stores that miss would hold up the next tile.
+            each_row!(MR, |i| {
+                let row = c.wrapping_add(i.wrapping_mul(t.ldc));
+                for at in (0..nr).step_by(64 / size_of::<S::T>()) {
+                    S::prefetch(row.wrapping_add(at));
+                }
+            });
+            let (mut ka, mut row) = (0isize, b);
+            for _ in 0..t.k {
+                let mut y = [S::zero(); NV];
+                for v in 0..NV {
+                    y[v] = S::load(row.wrapping_add(v * S::LANES));
+                }
+                for i in 0..MR {
+                    let x = S::splat(*a[i].wrapping_offset(ka));
+                    for v in 0..NV {
+                        acc[i][v] = S::fma(x, y[v], acc[i][v]);
+                    }
+                }
+                ka = ka.wrapping_add(t.a_ks);
+                row = row.wrapping_offset(t.b_ks);
+            }
+            // The ends are unrolled by hand: a loop would keep the accumulators in memory throughout.
+            if cols >= nr {
+                if t.load_c {
+                    each_row!(MR, |i| {
+                        let row = c.wrapping_add(i.wrapping_mul(t.ldc));
+                        for v in 0..NV {
+                            let x = S::load(row.wrapping_add(v * S::LANES));
+                            acc[i][v] = S::add(x, acc[i][v]);
+                        }
+                    });
+                }
+                if !bias.is_null() {
+                    for v in 0..NV {
+                        let x = S::load(bias.wrapping_add(v * S::LANES));
+                        each_row!(MR, |i| {
+                            acc[i][v] = S::add(acc[i][v], x);
+                        });
+                    }
+                    bias = bias.wrapping_add(nr);
+                }
+                if !t.pre.is_null() {
+                    each_row!(MR, |i| {
+                        let at = (t.cols - cols).wrapping_add(i.wrapping_mul(t.ldc));
+                        let row = t.pre.wrapping_add(at);
+                        for v in 0..NV {
+                            S::store(row.wrapping_add(v * S::LANES), acc[i][v]);
+                        }
+                    });
+                }
+                if t.relu {
+                    each_row!(MR, |i| {
+                        for v in 0..NV {
+                            // Written so that NaN stays NaN.
+                            acc[i][v] = S::max(S::zero(), acc[i][v]);
+                        }
+                    });
+                }
+                each_row!(MR, |i| {
+                    let row = c.wrapping_add(i.wrapping_mul(t.ldc));
+                    for v in 0..NV {
+                        S::store(row.wrapping_add(v * S::LANES), acc[i][v]);
+                    }
+                });
+                cols -= nr;
+                if cols == 0 {
+                    return;
+                }
+                b = b.wrapping_add(t.step);
+                c = c.wrapping_add(nr);
+                continue;
+            }
+            // A last panel that is not whole.
+            let mut n = [0; NV];
+            for v in 0..NV {
+                n[v] = cols.saturating_sub(v * S::LANES).min(S::LANES);
+            }
+            if t.load_c {
+                each_row!(MR, |i| {
+                    let row = c.wrapping_add(i.wrapping_mul(t.ldc));
+                    for v in 0..NV {
+                        let x = S::load_n(row.wrapping_add(v * S::LANES), n[v]);
+                        acc[i][v] = S::add(x, acc[i][v]);
+                    }
+                });
+            }
+            if !bias.is_null() {
+                for v in 0..NV {
+                    let x = S::load_n(bias.wrapping_add(v * S::LANES), n[v]);
+                    each_row!(MR, |i| {
+                        acc[i][v] = S::add(acc[i][v], x);
+                    });
+                }
+            }
+            if !t.pre.is_null() {
+                each_row!(MR, |i| {
+                    let at = (t.cols - cols).wrapping_add(i.wrapping_mul(t.ldc));
+                    let row = t.pre.wrapping_add(at);
+                    for v in 0..NV {
+                        S::store_n(row.wrapping_add(v * S::LANES), acc[i][v], n[v]);
+                    }
+                });
+            }
+            if t.relu {
+                each_row!(MR, |i| {
+                    for v in 0..NV {
+                        acc[i][v] = S::max(S::zero(), acc[i][v]);
+                    }
+                });
+            }
+            each_row!(MR, |i| {
+                let row = c.wrapping_add(i.wrapping_mul(t.ldc));
+                for v in 0..NV {
+                    S::store_n(row.wrapping_add(v * S::LANES), acc[i][v], n[v]);
+                }
+            });
+            return;
+        }
+    }
+}
