@@ -8,12 +8,10 @@ use crate::parallel::{abandoned, for_each};
 use crate::simd;
 use core::ops::Range;
 
-/// Queries of a tile.
-const QUERIES: usize = 64;
 /// Tasks that a call is cut into where it has fewer heads: by shape, since the cuts show in the bits of dQ.
 const TASKS: usize = 16;
 /// Tiles of keys that a task has at least.
-const LEAST_TILES: usize = 4;
+const LEAST_TILES: usize = 2;
 /// What keys, values and their gradients of tiles that are treated together may take: queries are read once for all of them.
 const TOGETHER_BYTES: usize = 192 << 10;
 /// Most such tiles.
@@ -72,18 +70,17 @@ impl<T: Real> Work<T> {
         w.buffer = Buffer::new(end / size_of::<T>() + copies);
         w
     }
-    /// Scores, then weights, (QUERIES, TILE).
+    /// Scores, then weights, (QUERIES, LD).
     fn weights(&self) -> *mut T {
         self.buffer.ptr()
     }
-    /// Gradients of the weights, then of the scores, (QUERIES, TILE).
+    /// Gradients of the weights, then of the scores, (QUERIES, LD).
     fn slopes(&self) -> *mut T {
-        self.weights().wrapping_add(QUERIES * TILE)
+        self.weights().wrapping_add(QUERIES * LD)
     }
     /// Keys of the `i`-th tile of those together, transposed.
     fn keys_t(&self, i: usize) -> *mut T {
-        self.slopes()
-            .wrapping_add(QUERIES * TILE + i * TILE * self.d)
+        self.slopes().wrapping_add(QUERIES * LD + i * TILE * self.d)
     }
     /// Values of a tile, transposed.
     fn values_t(&self, i: usize) -> *mut T {
@@ -354,7 +351,7 @@ impl<T: Real> Backward<'_, T> {
     ) {
         let (p, t) = (self.p, &self.tiles);
         let row = (b * p.heads + h) * p.tq + i0;
-        let groups = (p.pitch() / TILE) as u64;
+        let groups = (p.pitch() / GROUP) as u64;
         let nr = t.scores.nr;
         let sight = Sight::new(p, t, (i0, rows), (j0, n), p.keys(self.lengths, b));
         let seen = sight.strips().iter().filter(|s| s.from < s.to);
@@ -364,7 +361,7 @@ impl<T: Real> Backward<'_, T> {
             b: w.keys_t(slot).cast_const(),
             b_ks: nr as isize,
             step: p.d * nr,
-            ldc: TILE,
+            ldc: LD,
             cols: n.next_multiple_of(nr),
             add: false,
         };
@@ -379,11 +376,11 @@ impl<T: Real> Backward<'_, T> {
             k,
             a: a.row(i0 + s.row),
             b: 0,
-            c: c.wrapping_add(s.row * TILE),
+            c: c.wrapping_add(s.row * LD),
             panels: (s.columns.0 / nr, s.columns.1.div_ceil(nr)),
         };
         // SAFETY: queries and gradients of outputs have these rows; keys and values were packed up to n, and columns
-        // beyond the keys are never looked at; the tiles have rows of TILE.
+        // beyond the keys are never looked at; the rows of tiles are LD apart.
         unsafe {
             let parts = seen.clone().map(|s| part(s, p.d, q, w.weights()));
             scores.run(&t.scores, parts);
@@ -392,20 +389,20 @@ impl<T: Real> Backward<'_, T> {
         }
         for (run, keys) in sight.runs() {
             let (weights, slopes) = (
-                w.weights().wrapping_add(run.row * TILE),
-                w.slopes().wrapping_add(run.row * TILE),
+                w.weights().wrapping_add(run.row * LD),
+                w.slopes().wrapping_add(run.row * LD),
             );
             if run.from >= run.to {
                 // SAFETY: the rows of this strip.
                 unsafe {
-                    core::slice::from_raw_parts_mut(weights, run.rows * TILE).fill(T::ZERO);
-                    core::slice::from_raw_parts_mut(slopes, run.rows * TILE).fill(T::ZERO);
+                    core::slice::from_raw_parts_mut(weights, run.rows * LD).fill(T::ZERO);
+                    core::slice::from_raw_parts_mut(slopes, run.rows * LD).fill(T::ZERO);
                 }
                 continue;
             }
             let random = p.dropout.map(|dropout| RandomAt {
                 dropout,
-                group: (row + run.row) as u64 * groups + (j0 / TILE) as u64,
+                group: (row + run.row) as u64 * groups + (j0 / GROUP) as u64,
                 groups,
             });
             let unroll = Unroll {
@@ -427,7 +424,7 @@ impl<T: Real> Backward<'_, T> {
         }
         if let Some((dq, rs)) = dq {
             let product = Product {
-                a_rs: TILE as isize,
+                a_rs: LD as isize,
                 a_ks: 1,
                 b: keys.p,
                 b_ks: keys.rs,
@@ -439,7 +436,7 @@ impl<T: Real> Backward<'_, T> {
             let parts = seen.map(|s| Part {
                 rows: s.rows,
                 k: s.to - s.from,
-                a: w.slopes().wrapping_add(s.row * TILE + s.from).cast_const(),
+                a: w.slopes().wrapping_add(s.row * LD + s.from).cast_const(),
                 b: s.from as isize * keys.rs,
                 c: dq.wrapping_add((i0 + s.row) * rs),
                 panels: (0, usize::MAX),
@@ -469,7 +466,7 @@ impl<T: Real> Backward<'_, T> {
             let (c, ldc) = to;
             let product = Product {
                 a_rs: 1,
-                a_ks: TILE as isize,
+                a_ks: LD as isize,
                 b: b.row(i0),
                 b_ks: b.rs,
                 step: kernels.nr,
@@ -480,7 +477,7 @@ impl<T: Real> Backward<'_, T> {
             let parts = viewers.iter().map(|&(c0, rows, lo, hi)| Part {
                 rows,
                 k: hi - lo,
-                a: from.wrapping_add(lo * TILE + c0),
+                a: from.wrapping_add(lo * LD + c0),
                 b: lo as isize * b.rs,
                 c: c.wrapping_add(c0 * ldc),
                 panels: (0, usize::MAX),

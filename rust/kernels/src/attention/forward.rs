@@ -8,7 +8,8 @@ use crate::simd::{self, LANES16};
 use core::ops::Range;
 
 /// Queries per task: keys and values of a tile are read from the second-level cache once for all of them.
-const QUERIES: usize = 64;
+const ROWS: usize = 64;
+const _: () = assert!(ROWS <= QUERIES);
 
 struct Forward<'a, T> {
     p: &'a Attention,
@@ -119,7 +120,7 @@ impl<T: Real> Forward<'_, T> {
     /// Room for [`Forward::values`].
     fn value_room(&self) -> usize {
         let (p, nr) = (self.p, self.tiles.values.nr);
-        if p.dv.is_multiple_of(nr) && (self.v.strides[2] == p.dv as isize || p.tq < TILE) {
+        if p.dv.is_multiple_of(nr) && (self.v.strides[2] == p.dv as isize || p.tq < ROWS) {
             0
         } else {
             p.tk * padded(p.dv, nr)
@@ -135,14 +136,14 @@ impl<T: Real> Forward<'_, T> {
         work: &Work<T>,
     ) {
         let (p, t) = (self.p, &self.tiles);
-        let i0 = tile * QUERIES;
-        let rows = QUERIES.min(p.tq - i0);
+        let i0 = tile * ROWS;
+        let rows = ROWS.min(p.tq - i0);
         let ldo = padded(p.dv, t.values.nr);
         let source = Source {
             p: self.q.at(b, h, i0),
             rs: self.q.strides[2],
         };
-        // SAFETY: the rows exist; the workspace has room for QUERIES of each and is this task's own.
+        // SAFETY: the rows exist; the workspace has room for ROWS of each and is this task's own.
         unsafe {
             core::slice::from_raw_parts_mut(work.l(), rows * LANES16).fill(T::ZERO);
             core::slice::from_raw_parts_mut(work.m(), rows).fill(T::NEG_INFINITY);
@@ -150,7 +151,7 @@ impl<T: Real> Forward<'_, T> {
         let len = p.keys(self.lengths, b);
         let (lo, hi) = (p.visible(i0, len).0, p.visible(i0 + rows - 1, len).1);
         let row = (b * p.heads + h) * p.tq + i0;
-        let groups = (p.pitch() / TILE) as u64;
+        let groups = (p.pitch() / GROUP) as u64;
         let mut begun = false;
         for j in lo / TILE..hi.div_ceil(TILE).max(lo / TILE) {
             let (j0, n) = (j * TILE, TILE.min(len - j * TILE));
@@ -166,7 +167,7 @@ impl<T: Real> Forward<'_, T> {
                 b: keys.wrapping_add(j * TILE * p.d),
                 b_ks: nr as isize,
                 step: p.d * nr,
-                ldc: TILE,
+                ldc: LD,
                 cols: n.next_multiple_of(nr),
                 add: false,
             };
@@ -175,7 +176,7 @@ impl<T: Real> Forward<'_, T> {
                 k: p.d,
                 a: source.row(s.row),
                 b: 0,
-                c: work.s().wrapping_add(s.row * TILE),
+                c: work.s().wrapping_add(s.row * LD),
                 panels: (s.columns.0 / nr, s.columns.1.div_ceil(nr)),
             });
             if p.tq == 1 {
@@ -195,7 +196,7 @@ impl<T: Real> Forward<'_, T> {
                 dispatch_on(t.isa, scores);
             } else {
                 // SAFETY: the packed tile has whole panels up to the last key's, whose columns beyond the keys are never
-                // looked at; the scores have rows of TILE.
+                // looked at; the rows of scores are LD apart.
                 unsafe { product.run(&t.scores, parts) };
             }
             for (run, seen) in sight.runs() {
@@ -204,7 +205,7 @@ impl<T: Real> Forward<'_, T> {
                 }
                 let random = p.dropout.map(|dropout| RandomAt {
                     dropout,
-                    group: (row + run.row) as u64 * groups + j as u64,
+                    group: (row + run.row) as u64 * groups + (j0 / GROUP) as u64,
                     groups,
                 });
                 let online = Online {
@@ -216,7 +217,7 @@ impl<T: Real> Forward<'_, T> {
                         seen,
                         mask: MaskAt::new(&self.mask, b, h, i0 + run.row, j0),
                         random,
-                        s: work.s().wrapping_add(run.row * TILE),
+                        s: work.s().wrapping_add(run.row * LD),
                     },
                     m: work.m().wrapping_add(run.row),
                     l: work.l().wrapping_add(run.row * LANES16),
@@ -232,7 +233,7 @@ impl<T: Real> Forward<'_, T> {
                 begun = true;
             }
             let product = Product {
-                a_rs: TILE as isize,
+                a_rs: LD as isize,
                 a_ks: 1,
                 b: values.row(j0),
                 b_ks: values.rs,
@@ -244,7 +245,7 @@ impl<T: Real> Forward<'_, T> {
             let parts = strips.map(|s| Part {
                 rows: s.rows,
                 k: s.to - s.from,
-                a: work.s().wrapping_add(s.row * TILE + s.from),
+                a: work.s().wrapping_add(s.row * LD + s.from),
                 b: s.from as isize * values.rs,
                 c: work.o().wrapping_add(s.row * ldo),
                 panels: (0, usize::MAX),
@@ -280,27 +281,27 @@ struct Work<T> {
 
 impl<T: Real> Work<T> {
     fn new(p: &Attention, t: &Tiles<T>) -> Self {
-        let o = QUERIES * padded(p.dv, t.values.nr).next_multiple_of(16);
+        let o = ROWS * padded(p.dv, t.values.nr).next_multiple_of(16);
         Work {
-            buffer: Buffer::new(QUERIES * TILE + o + QUERIES * (LANES16 + 1)),
+            buffer: Buffer::new(ROWS * LD + o + ROWS * (LANES16 + 1)),
             o,
         }
     }
-    /// Scores of a tile, (QUERIES, TILE).
+    /// Scores of a tile, (ROWS, LD).
     fn s(&self) -> *mut T {
         self.buffer.ptr()
     }
     /// Output before it is divided by the sums.
     fn o(&self) -> *mut T {
-        self.s().wrapping_add(QUERIES * TILE)
+        self.s().wrapping_add(ROWS * LD)
     }
-    /// Sums, (QUERIES, 16).
+    /// Sums, (ROWS, 16).
     fn l(&self) -> *mut T {
         self.o().wrapping_add(self.o)
     }
-    /// Maxima, (QUERIES,).
+    /// Maxima, (ROWS,).
     fn m(&self) -> *mut T {
-        self.l().wrapping_add(QUERIES * LANES16)
+        self.l().wrapping_add(ROWS * LANES16)
     }
 }
 
@@ -328,7 +329,7 @@ pub(super) fn run<T: Real>(
     };
     let cost = p.cost::<T>(2.0);
     let (group, pairs) = (p.group(), p.batch * p.kv_heads);
-    let (query_tiles, key_tiles) = (p.tq.div_ceil(QUERIES), p.tk.div_ceil(TILE));
+    let (query_tiles, key_tiles) = (p.tq.div_ceil(ROWS), p.tk.div_ceil(TILE));
     let room = key_tiles * TILE * p.d;
     if query_tiles == 1 || pairs >= 8 * num_threads() {
         // A task is a head of keys with all its queries, and packs for itself.

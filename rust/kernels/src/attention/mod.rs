@@ -1,6 +1,6 @@
 //! Scaled dot-product attention, `softmax(scale Q K^T + mask) V`, forward and backward, in memory linear in the lengths.
 //!
-//! Scores exist for one strip of queries and [`TILE`] keys at a time. `forward` keeps a running maximum and sum per query
+//! Scores exist for a tile of queries and [`TILE`] keys at a time. `forward` keeps a running maximum and sum per query
 //! (online softmax); `backward` makes the weights again from the stored logsumexp. Tiles that no query of a strip sees
 //! (causal, window, lengths) are skipped, and those at the edge are cut to what is seen. `rows` has the vector bodies. All
 //! products are tiles of `gemm::kernel`.
@@ -25,8 +25,13 @@ use crate::parallel::{Cost, SharedMut};
 use crate::rng::GROUP;
 use crate::simd::{Isa, dispatch_on};
 
-/// Keys that are looked at together: as many as random words are made at once.
-pub(crate) const TILE: usize = GROUP;
+/// Keys that are looked at together, whole groups of random words: the more there are, the longer the chains of weights times
+/// values and of slopes times keys, and the fewer tiles have to be begun and ended.
+const TILE: usize = 2 * GROUP;
+/// Queries that are, at most.
+const QUERIES: usize = 128;
+/// Distance of rows of scores: not a power of two, so that a column of them has places in all of the first-level cache.
+const LD: usize = TILE + 16;
 
 /// Sizes and rules of one call.
 ///
@@ -136,9 +141,9 @@ impl Attention {
             self.tq as f64 * self.tk as f64
         } else {
             // One query in a tile stands for all of it.
-            let tiles = (0..self.tq).step_by(TILE);
+            let tiles = (0..self.tq).step_by(QUERIES);
             tiles
-                .map(|i| seen((i + TILE / 2).min(self.tq - 1)) * TILE.min(self.tq - i) as f64)
+                .map(|i| seen((i + QUERIES / 2).min(self.tq - 1)) * QUERIES.min(self.tq - i) as f64)
                 .sum()
         };
         let heads = (self.batch * self.heads) as f64;
@@ -270,8 +275,8 @@ struct Tiles<T> {
 
 impl<T: Real> Tiles<T> {
     fn new(isa: Isa, d: usize, dv: usize) -> Self {
-        // Half a tile is wide enough for the registers, and leaves more of a triangle out than a whole one.
-        let of = |n: usize| select::<T>(isa, n.min(TILE / 2));
+        // Half a group is wide enough for the registers, and leaves more of a triangle out than a whole one.
+        let of = |n: usize| select::<T>(isa, n.min(GROUP / 2));
         let (scores, keys, values) = (of(TILE), of(d), of(dv));
         Tiles {
             isa,
@@ -402,7 +407,7 @@ struct Sight {
     /// Every query sees every column that is computed.
     open: bool,
     /// Keys that each query sees; only where it is not open.
-    keys: [(usize, usize); TILE],
+    keys: [(usize, usize); QUERIES],
 }
 
 impl Sight {
@@ -418,7 +423,7 @@ impl Sight {
             count: 0,
             strips: [Seen::default(); STRIPS],
             open: false,
-            keys: [(0, 0); TILE],
+            keys: [(0, 0); QUERIES],
         };
         // Both ends move on from query to query.
         sight.open = n.is_multiple_of(t.grain)

@@ -1,8 +1,9 @@
 //! Vector bodies over strips of scores: the online softmax forward, the weights and their gradients backward, and the copies,
 //! dot products and scalings around the matrix products.
-use super::{Dropout, Heads, Mask, TILE};
+use super::{Dropout, Heads, LD, Mask, QUERIES, TILE};
 use crate::element::{Number, Real};
-use crate::rng::group_words;
+use crate::gemm::kernel::MAX_MR;
+use crate::rng::{GROUP, group_words};
 use crate::simd::{Kernel, LANES16, Simd, math, prefetch};
 use crate::sum::{fold, load, store};
 
@@ -56,7 +57,7 @@ pub(super) struct Strip<'a, T> {
     pub seen: &'a [(usize, usize)],
     pub mask: MaskAt<T>,
     pub random: Option<RandomAt>,
-    /// Rows of [`TILE`] scores in base 2; weights when done.
+    /// Rows of scores in base 2, [`LD`] apart; weights when done.
     pub s: *mut T,
 }
 
@@ -87,7 +88,7 @@ unsafe fn masked<S: Simd>(t: &Strip<'_, S::T>, r: usize, i: usize) -> S::V {
     // SAFETY: the caller's promise; of the mask only columns of existing keys are read.
     unsafe {
         let never = S::splat(S::T::NEG_INFINITY);
-        let mut x = S::load(t.s.add(r * TILE + i));
+        let mut x = S::load(t.s.add(r * LD + i));
         let n = t.keys.saturating_sub(i).min(S::LANES);
         match t.mask {
             MaskAt::None => (),
@@ -135,7 +136,7 @@ unsafe fn hide<S: Simd>(t: &Strip<'_, S::T>) {
         let never = S::splat(S::T::NEG_INFINITY);
         let number = |i: usize| S::splat(S::T::from_f64(i as f64));
         for r in 0..t.rows {
-            let row = t.s.add(r * TILE);
+            let row = t.s.add(r * LD);
             if !matches!(t.mask, MaskAt::None) {
                 for i in (t.from..t.to).step_by(S::LANES) {
                     S::store(row.add(i), masked::<S>(t, r, i));
@@ -157,22 +158,25 @@ unsafe fn hide<S: Simd>(t: &Strip<'_, S::T>) {
     }
 }
 
-/// Row `r`'s factors of the weights in columns `i ..`: 0 or `1 / (1 - p)`.
+/// Row `r`'s factors of the weights: 0 or `1 / (1 - p)`, in the columns `from .. to` at least.
 struct Kept<T>([T; TILE]);
 
 impl<T: Real> Kept<T> {
     #[inline(always)]
-    fn new(at: &RandomAt, r: usize) -> Self {
+    fn new(at: &RandomAt, r: usize, (from, to): (usize, usize)) -> Self {
         let d = &at.dropout;
-        let words = group_words(d.seed, d.stream, at.group + r as u64 * at.groups);
-        let (from, factor) = (d.keep_from(), T::from_f64(d.factor()));
+        let (least, factor) = (d.keep_from(), T::from_f64(d.factor()));
         let mut kept = [T::ZERO; TILE];
-        for i in 0..TILE {
-            kept[i] = if u64::from(words[i]) >= from {
-                factor
-            } else {
-                T::ZERO
-            };
+        for g in from / GROUP..to.div_ceil(GROUP) {
+            let group = at.group + r as u64 * at.groups + g as u64;
+            let words = group_words(d.seed, d.stream, group);
+            for i in 0..GROUP {
+                kept[g * GROUP + i] = if u64::from(words[i]) >= least {
+                    factor
+                } else {
+                    T::ZERO
+                };
+            }
         }
         Kept(kept)
     }
@@ -199,13 +203,13 @@ impl<T: Real> Kernel<T> for Online<'_, T> {
     unsafe fn run<S: Simd<T = T>>(self) {
         let t = &self.strip;
         // All maxima first: the steps of finding one take longer than its row, but do not wait for those of another.
-        let mut best = [T::NEG_INFINITY; TILE];
+        let mut best = [T::NEG_INFINITY; QUERIES];
         // SAFETY: run by dispatch on a valid strip.
         unsafe { hide::<S>(t) };
         for r in 0..t.rows {
-            // SAFETY: run by dispatch on a valid strip of at most TILE rows.
+            // SAFETY: run by dispatch on a valid strip of at most QUERIES rows.
             unsafe {
-                let row = t.s.add(r * TILE);
+                let row = t.s.add(r * LD);
                 let mut most = [S::splat(T::NEG_INFINITY); 4];
                 let mut i = t.from;
                 while i < t.to {
@@ -224,7 +228,7 @@ impl<T: Real> Kernel<T> for Online<'_, T> {
         for r in 0..t.rows {
             // SAFETY: as above; m, l and o have a row for each of its rows.
             unsafe {
-                let row = t.s.add(r * TILE);
+                let row = t.s.add(r * LD);
                 let best = best[r];
                 let (old, l, o) = (*self.m.add(r), self.l.add(r * LANES16), self.o);
                 let o = o.add(r * self.ldo);
@@ -286,7 +290,7 @@ impl<T: Real> Kernel<T> for Online<'_, T> {
                         }
                     }
                     Some(at) => {
-                        let kept = Kept::<T>::new(at, r);
+                        let kept = Kept::<T>::new(at, r, (t.from, t.to));
                         let mut i = t.from;
                         while i < t.to {
                             for k in 0..LANES16 / S::LANES {
@@ -379,9 +383,9 @@ impl<T: Real> Kernel<T> for Finish<T> {
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
         // Step by step for all rows: logarithms of whole vectors.
-        let (mut totals, mut inverses) = ([T::ONE; TILE], [T::ZERO; TILE]);
+        let (mut totals, mut inverses) = ([T::ONE; QUERIES], [T::ZERO; QUERIES]);
         for r in 0..self.rows {
-            // SAFETY: run by dispatch; every array has the rows, and they are at most TILE.
+            // SAFETY: run by dispatch; every array has the rows, and they are at most QUERIES.
             unsafe {
                 let mut sum = [S::zero(); 4];
                 for k in 0..LANES16 / S::LANES {
@@ -392,7 +396,7 @@ impl<T: Real> Kernel<T> for Finish<T> {
         }
         for r in (0..self.rows).step_by(S::LANES) {
             let n = S::LANES.min(self.rows - r);
-            // SAFETY: as above; TILE is a multiple of the lanes.
+            // SAFETY: as above; QUERIES is a multiple of the lanes.
             unsafe {
                 let (total, m) = (S::load(totals.as_ptr().add(r)), load::<S>(self.m.add(r), n));
                 let none =
@@ -419,11 +423,15 @@ impl<T: Real> Kernel<T> for Finish<T> {
     }
 }
 
+/// Columns beside those of a strip that products with strips of keys may read: whoever sees one key of such a strip reads all of it.
+const EDGE: usize = 16;
+const _: () = assert!(EDGE >= MAX_MR);
+
 /// Scores and gradients of weights of a strip become weights (with dropout applied) and gradients of scores, in place:
-/// `p = 2^(s - lse2)`, `ds = p (keep dp - delta)`. Columns outside the strip's become zeros.
+/// `p = 2^(s - lse2)`, `ds = p (keep dp - delta)`. The next [`EDGE`] columns on either side become zeros.
 pub(super) struct Unroll<'a, T> {
     pub strip: Strip<'a, T>,
-    /// Gradients of the weights, rows of [`TILE`].
+    /// Gradients of the weights, rows [`LD`] apart.
     pub dp: *mut T,
     /// Logsumexp in base 2, and `sum(dout * out)`, per row.
     pub lse2: *const T,
@@ -440,11 +448,14 @@ impl<T: Real> Kernel<T> for Unroll<'_, T> {
         for r in 0..t.rows {
             // SAFETY: run by dispatch on a valid strip; dp has the same rows, lse2 and delta an entry for each.
             unsafe {
-                let (p, dp) = (t.s.add(r * TILE), self.dp.add(r * TILE));
+                let (p, dp) = (t.s.add(r * LD), self.dp.add(r * LD));
                 let lse2 = S::splat(*self.lse2.add(r));
                 let delta = S::splat(*self.delta.add(r));
-                let kept = t.random.as_ref().map(|at| Kept::<T>::new(at, r));
-                for i in (0..t.from).step_by(S::LANES) {
+                let kept = t
+                    .random
+                    .as_ref()
+                    .map(|at| Kept::<T>::new(at, r, (t.from, t.to)));
+                for i in (t.from.saturating_sub(EDGE)..t.from).step_by(S::LANES) {
                     S::store(p.add(i), S::zero());
                     S::store(dp.add(i), S::zero());
                 }
@@ -484,7 +495,7 @@ impl<T: Real> Kernel<T> for Unroll<'_, T> {
                         }
                     }
                 }
-                for i in (t.to..TILE).step_by(S::LANES) {
+                for i in (t.to..TILE.min(t.to + EDGE)).step_by(S::LANES) {
                     S::store(p.add(i), S::zero());
                     S::store(dp.add(i), S::zero());
                 }
