@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from operator import setitem
 from typing import Any
 
 from .._core import adam_step
 from ..checks import at_least
 from ..functions import Tensor
-from .optimizer import Optimizer, ParamsLike, Update, state_like
+from .optimizer import Optimizer, ParamsLike, Update, set_all, state_like
 
 __all__ = ["Adam", "AdamW"]
 
@@ -66,32 +65,37 @@ class Adam(Optimizer):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         name = type(self).__name__
-        at_least(f"[{name}] lr", group["lr"])
-        at_least(f"[{name}] eps", group["eps"])
-        at_least(f"[{name}] weight_decay", group["weight_decay"])
+        for key in ("lr", "eps", "weight_decay"):
+            at_least(f"[{name}] {key}", group[key])
         betas = group["betas"]
         try:
-            fits = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+            beta1, beta2 = betas
+            fits = 0 <= beta1 < 1 and 0 <= beta2 < 1
+        except ValueError:  # not two
+            fits = False
         except TypeError:
             raise TypeError(f"[{name}] betas must be two numbers in [0, 1), got {betas!r}") from None
         if not fits:
             raise ValueError(f"[{name}] betas must be two numbers in [0, 1), got {betas}")
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Update]:
-        updates: list[Update] = []
         beta1, beta2 = group["betas"]
+        states = []
         for p in params:
-            if p not in self.state:
-                self.state[p] = {"step": 0, "exp_avg": state_like(p), "exp_avg_sq": state_like(p)}
-        for some, some_grads in self._cohorts(params, grads, "step").values():
-            states = [self.state[p] for p in some]
-            step = states[0]["step"] + 1
+            state = self.state.get(p)
+            if state is None:
+                state = self.state[p] = {"step": 0, "exp_avg": state_like(p), "exp_avg_sq": state_like(p)}
+            states.append(state)
+        updates: list[Update] = []
+        tags = [(p.device, s["step"]) for p, s in zip(params, states, strict=True)]
+        for some, some_grads, some_states in self._cohorts(tags, params, grads, states):
+            step = some_states[0]["step"] + 1
             update = partial(
                 adam_step,
                 some,
                 some_grads,
-                [s["exp_avg"] for s in states],
-                [s["exp_avg_sq"] for s in states],
+                [s["exp_avg"] for s in some_states],
+                [s["exp_avg_sq"] for s in some_states],
                 step=step,
                 lr=group["lr"],
                 beta1=beta1,
@@ -101,8 +105,7 @@ class Adam(Optimizer):
                 decoupled=self._decoupled,
                 maximize=group["maximize"],
             )
-            updates.append(update)
-            updates += [partial(setitem, s, "step", step) for s in states]
+            updates += (update, set_all(some_states, "step", step))
         return updates
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import call
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import repeat
+from operator import call, setitem
 from typing import Any
 
 from ..functions import Tensor, asarray, dtype, float32, set_grad_enabled, zeros_like
@@ -16,6 +18,11 @@ ParamsLike = Iterable[Tensor] | Iterable[Mapping[str, Any]] | Iterable[tuple[str
 
 # A part of a step: a compiled function with its arguments, as `functools.partial` makes them.
 Update = Callable[[], object]
+
+
+def set_all(states: Sequence[dict[str, Any]], key: str, value: object) -> Update:
+    """`state[key] = value` for all states, without an instruction of Python's between them."""
+    return partial(deque, map(setitem, states, repeat(key), repeat(value)), 0)
 
 
 def state_like(p: Tensor) -> Tensor:
@@ -159,20 +166,19 @@ class Optimizer:
         deque(map(call, updates), maxlen=0)
         return loss
 
-    def _cohorts(
-        self, params: Sequence[Tensor], grads: Sequence[Tensor], key: str
-    ) -> dict[Any, tuple[list[Tensor], list[Tensor]]]:
-        """Parameters and gradients by (dtype, device, value of the state's `key`): what one fused call may take.
+    @staticmethod
+    def _cohorts(tags: Sequence[Hashable], *lists: list[Any]) -> list[tuple[list[Any], ...]]:
+        """Lists that run in parallel, split by `tags`: what goes into one fused call each.
 
-        All parameters are usually of one cohort; those that were frozen for a while have another step count.
+        All parameters are usually of one cohort; those that were frozen for a while have another step count. Compiled
+        steps sort by dtype themselves.
         """
-        cohorts: dict[Any, tuple[list[Tensor], list[Tensor]]] = {}
-        for p, g in zip(params, grads, strict=True):
-            tag = (p.dtype.name, p.device, self.state.get(p, {}).get(key))
-            cohort = cohorts.setdefault(tag, ([], []))
-            cohort[0].append(p)
-            cohort[1].append(g)
-        return cohorts
+        if tags.count(tags[0]) == len(tags):
+            return [lists]
+        cohorts: dict[Hashable, list[int]] = {}
+        for i, tag in enumerate(tags):
+            cohorts.setdefault(tag, []).append(i)
+        return [tuple([values[i] for i in chosen] for values in lists) for chosen in cohorts.values()]
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot of state and hyper-parameters, in PyTorch's structure.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from operator import setitem
 from typing import Any
 
 from .._core import rmsprop_step
 from ..checks import at_least
 from ..functions import Tensor
-from .optimizer import Optimizer, ParamsLike, Update, state_like
+from .optimizer import Optimizer, ParamsLike, Update, set_all, state_like
 
 __all__ = ["RMSprop"]
 
@@ -95,19 +94,21 @@ class RMSprop(Optimizer):
         wanted = ["square_avg"]
         wanted += ["grad_avg"] if group["centered"] else []
         wanted += ["momentum_buffer"] if group["momentum"] else []
+        states = []
         for p in params:
             state = self.state.setdefault(p, {"step": 0})
             # Also where momentum or centering was switched on later.
             for key in wanted:
                 if key not in state:
                     state[key] = state_like(p)
-        for some, some_grads in self._cohorts(params, grads, "step").values():
-            states = [self.state[p] for p in some]
-            square = [s["square_avg"] for s in states]
+            states.append(state)
+        tags = [(p.device, s["step"]) for p, s in zip(params, states, strict=True)]
+        for some, some_grads, some_states in self._cohorts(tags, params, grads, states):
+            square = [s["square_avg"] for s in some_states]
             mean, momentum = (
-                [s[key] for s in states] if key in wanted else None for key in ("grad_avg", "momentum_buffer")
+                [s[key] for s in some_states] if key in wanted else None for key in ("grad_avg", "momentum_buffer")
             )
-            updates.append(partial(rmsprop_step, some, some_grads, square, mean, momentum, **settings))
-            step = states[0]["step"] + 1
-            updates += [partial(setitem, s, "step", step) for s in states]
+            step = some_states[0]["step"] + 1
+            update = partial(rmsprop_step, some, some_grads, square, mean, momentum, **settings)
+            updates += (update, set_all(some_states, "step", step))
         return updates

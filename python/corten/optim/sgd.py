@@ -84,21 +84,15 @@ class SGD(Optimizer):
         updates: list[Update] = []
         settings = {k: group[k] for k in ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")}
         # The first step of a parameter sets its momentum, later ones add to it: two cohorts if some start late.
-        started = [self.state.get(p, {}).get("momentum_buffer") is not None for p in params]
-        for first in (False, True):
-            chosen = [i for i, has in enumerate(started) if has is not first]
-            by_type: dict[tuple[str, str], list[int]] = {}
-            for i in chosen:
-                by_type.setdefault((params[i].dtype.name, params[i].device), []).append(i)
-            for indices in by_type.values():
-                some = [params[i] for i in indices]
-                buffers = None
-                if group["momentum"]:
-                    new = first and [state_like(p) for p in some]
-                    buffers = new or [self.state[p]["momentum_buffer"] for p in some]
-                some_grads = [grads[i] for i in indices]
-                updates.append(partial(sgd_step, some, some_grads, buffers, first=first, **settings))
-                if first and buffers:
-                    for p, b in zip(some, buffers, strict=True):
-                        updates.append(partial(setitem, self.state, p, {"momentum_buffer": b}))
+        tags = [(p.device, self.state.get(p, {}).get("momentum_buffer") is None) for p in params]
+        for kinds, some, some_grads in self._cohorts(tags, tags, params, grads):
+            first = kinds[0][1]
+            buffers = None
+            if group["momentum"]:
+                buffers = [state_like(p) if first else self.state[p]["momentum_buffer"] for p in some]
+            updates.append(partial(sgd_step, some, some_grads, buffers, first=first, **settings))
+            if first and buffers:
+                updates += [
+                    partial(setitem, self.state, p, {"momentum_buffer": b}) for p, b in zip(some, buffers, strict=True)
+                ]
         return updates

@@ -18,6 +18,8 @@ const KC: usize = 384;
 const PACKED_BYTES: usize = 512 << 10;
 /// Fewer rows than this do not pay for packing rows of B that are contiguous already.
 const PACK_ROWS: usize = 32;
+/// Nor does a B that stays in a first-level cache beside a strip of A.
+const SMALL_B: usize = 16 << 10;
 
 /// How k is cut into blocks `(start, length)`: by k alone, since the cuts show in the bits.
 pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
@@ -142,7 +144,8 @@ impl<'a, T: Real> Plan<'a, T> {
         };
         let panels = n.div_ceil(kernels.nr);
         let strip_count = m.div_ceil(kernels.mr);
-        let in_place = b.cs == 1 && m < PACK_ROWS;
+        let in_place =
+            b.cs == 1 && (m < PACK_ROWS || k.saturating_mul(n) <= SMALL_B / size_of::<T>());
         // Otherwise every element of a strip would touch its own cache line, many of them in the same set.
         let pack_a = a.cs != 1 && k > 1 && n > kernels.nr;
         // Split by columns, every task packs all of A: no good if that is the long side.
