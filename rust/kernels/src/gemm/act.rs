@@ -15,6 +15,7 @@ struct Apply<T> {
 ///
 /// # Safety
 /// The elements may be read and written, and nobody else uses them.
+#[inline]
 pub(crate) unsafe fn apply<T: Real>(
     isa: Isa,
     act: Activation,
