@@ -176,6 +176,9 @@ impl<B: Backend> Elements for Halves<B> {
     fn unary(&self, op: Unary, x: &Value) -> Result<Value> {
         self.narrow(self.0.unary(op, &*self.wide(x)?)?, x.dtype())
     }
+    fn gelu_with_slope(&self, x: &Value) -> Result<(Value, Value)> {
+        self.0.gelu_with_slope(x)
+    }
     fn unary_backward(&self, op: UnaryGrad, saved: &Value, g: &Value) -> Result<Value> {
         let dx = self
             .0

@@ -81,6 +81,8 @@ pub trait Elements {
     fn full(&self, shape: &[usize], dtype: DType, x: Scalar) -> Result<Value>;
     /// `op(x)`; integers: `Neg`, `Abs`, `Sign`, `Square` only. Keeps any dense layout.
     fn unary(&self, op: Unary, x: &Value) -> Result<Value>;
+    /// GELU and its derivative at every element, of a float that is no 16-bit one. Keeps any dense layout.
+    fn gelu_with_slope(&self, x: &Value) -> Result<(Value, Value)>;
     /// `op'(saved) * g`, both of one shape.
     fn unary_backward(&self, op: UnaryGrad, saved: &Value, g: &Value) -> Result<Value>;
     /// `op(a, b)`, both of one dtype, broadcast to `shape`. Keeps a dense layout that the operands share.

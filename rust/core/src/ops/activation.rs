@@ -1,7 +1,7 @@
 //! Activations: one fused kernel forward, one backward; the gradient as a formula where it will be differentiated again.
 use super::common::affine;
 use super::{add, astype, erf, exp, greater, maximum, multiply, square};
-use crate::autograd::{Ctx, Saved, record, vjp};
+use crate::autograd::{Ctx, Saved, mode, record, vjp};
 use crate::backend::{Unary, UnaryGrad, dispatch};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -83,6 +83,9 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 /// Hendrycks and Gimpel, <https://arxiv.org/abs/1606.08415>.
 pub fn gelu(x: &Tensor, approximate: Approximate) -> Result<Tensor> {
     match approximate {
+        Approximate::None if x.requires_grad() && mode::is_enabled() && !x.dtype().is_half() => {
+            gelu_for_backward(x)
+        }
         Approximate::None => activate(
             "gelu",
             Unary::Gelu,
@@ -100,6 +103,22 @@ pub fn gelu(x: &Tensor, approximate: Approximate) -> Result<Tensor> {
             x,
         ),
     }
+}
+
+/// GELU with its derivative, which shares most of the work, kept for the backward pass.
+fn gelu_for_backward(x: &Tensor) -> Result<Tensor> {
+    let (y, slope) = dispatch(x.device()).gelu_with_slope(&x.value())?;
+    Ok(record("gelu", &[x], y, |_| {
+        let (x, slope) = (Saved::input(x), Saved::constant(&slope));
+        vjp(move |cx, g, _| {
+            let dx = if cx.create_graph() {
+                gelu_formula(&x.get(cx), g)?
+            } else {
+                multiply(g, &slope.get(cx))?
+            };
+            Ok(vec![Some(dx)])
+        })
+    }))
 }
 
 /// Which formula [`gelu`] uses.

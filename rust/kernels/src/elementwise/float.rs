@@ -200,6 +200,42 @@ impl<T: Real> Kernel<T> for Grad<T> {
     }
 }
 
+/// `out[..n] = gelu(x[..n])`, `slope[..n]` its derivative.
+pub(super) struct GeluWithSlope<T> {
+    pub x: *const T,
+    pub out: *mut T,
+    pub slope: *mut T,
+    pub n: usize,
+    /// Write past the caches; then `out` and `slope` are aligned to 64 bytes.
+    pub past: bool,
+}
+
+impl<T: Real> Kernel<T> for GeluWithSlope<T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let n = self.n;
+        let mut i = 0;
+        // SAFETY: run by dispatch; the driver hands out n elements of each; loads and stores stay below n.
+        unsafe {
+            while i + S::LANES <= n {
+                let (y, slope) = math::gelu_with_slope::<S>(S::load(self.x.add(i)));
+                S::put(self.past, self.out.add(i), y);
+                S::put(self.past, self.slope.add(i), slope);
+                i += S::LANES;
+            }
+            if i < n {
+                let (y, slope) = math::gelu_with_slope::<S>(S::load_n(self.x.add(i), n - i));
+                S::store_n(self.out.add(i), y, n - i);
+                S::store_n(self.slope.add(i), slope, n - i);
+            }
+            if self.past {
+                S::fence();
+            }
+        }
+    }
+}
+
 /// `out[..n] = op(a[..n], b[..n])` for the ops that vectors have.
 pub(super) struct Zip<T> {
     pub op: Binary,

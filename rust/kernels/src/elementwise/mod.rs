@@ -167,6 +167,34 @@ pub fn unary<T: Real>(op: Unary, shape: &[usize], x: Strided<'_, T>, out: &mut [
         );
     });
 }
+/// `out[i] = gelu(x[i])` and `slope[i]` its derivative, which share most of their work: for the step that will want both.
+///
+/// # Panics
+/// As all functions here, when `out` or `slope` has another length than `shape` or `x` leaves its storage.
+pub fn gelu_with_slope<T: Real>(
+    shape: &[usize],
+    x: Strided<'_, T>,
+    out: &mut [T],
+    slope: &mut [T],
+) {
+    assert_eq!(slope.len(), out.len(), "length of the slopes");
+    let (isa, past) = (isa(), past_cache(out, 2));
+    let (start, slope) = (out.as_ptr().addr(), SharedMut(slope.as_mut_ptr()));
+    let slope = &slope;
+    drive::map1(flops(Unary::Gelu), shape, x, out, |x, out, n| {
+        let at = (out.addr() - start) / size_of::<T>();
+        dispatch_on(
+            isa,
+            float::GeluWithSlope {
+                x,
+                out,
+                slope: slope.0.wrapping_add(at),
+                n,
+                past,
+            },
+        );
+    });
+}
 /// `Neg`, `Abs`, `Sign`, `Square` (wrapping) for integers.
 ///
 /// # Panics

@@ -356,6 +356,35 @@ fn threads_do_not_change_bits() {
     }
 }
 
+/// Value and slope in one pass have the bits of both alone, whatever the layout; what no kernel but the naive one says is tested
+/// with those.
+#[test]
+fn gelu_with_its_slope_is_gelu_and_its_slope() {
+    fn check<T: Real>() {
+        for shape in [&[0][..], &[7], &[3, 131, 257]] {
+            let n = numel(shape);
+            let x = Operand::<T>::new(shape, 11, false);
+            let one = Operand::<T> {
+                data: vec![T::ONE; n.max(1)],
+                ..x.dense(shape)
+            };
+            for isa in available() {
+                let (want, got) = with_isa(isa, || {
+                    let (mut y, mut slope) = (vec![T::ZERO; n], vec![T::ZERO; n]);
+                    unary(Unary::Gelu, shape, x.get(), &mut y);
+                    unary_backward(UnaryGrad::Gelu, shape, x.get(), one.get(), &mut slope);
+                    let want = (bits(&y), bits(&slope));
+                    gelu_with_slope(shape, x.get(), &mut y, &mut slope);
+                    (want, (bits(&y), bits(&slope)))
+                });
+                assert!(got == want, "{isa:?} {shape:?}");
+            }
+        }
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
 /// An element's bits do not depend on where it stands: every prefix and every shift of an array agrees.
 #[test]
 fn tails_have_the_bits_of_full_vectors() {

@@ -144,6 +144,20 @@ pub fn unary<T: Real>(op: Unary, shape: &[usize], x: Strided<'_, T>, out: &mut [
     }
 }
 
+/// See [`crate::elementwise::gelu_with_slope`].
+pub fn gelu_with_slope<T: Real>(
+    shape: &[usize],
+    x: Strided<'_, T>,
+    out: &mut [T],
+    slope: &mut [T],
+) {
+    for ((y, slope), i) in out.iter_mut().zip(slope).zip(indices(shape)) {
+        let x = x.at(&i).to_f64();
+        *y = T::from_f64(unary_f64(Unary::Gelu, x));
+        *slope = T::from_f64(grad_f64(UnaryGrad::Gelu, x, 1.0));
+    }
+}
+
 /// See [`crate::elementwise::unary_int`].
 ///
 /// # Panics

@@ -631,14 +631,32 @@ unsafe fn normal_tail32<S: Simd>(x: S::V) -> (S::V, S::V, S::V) {
         (t, e, S::mul(S::mul(e, s), p))
     }
 }
+/// [`gelu`] from [`normal_tail32`].
+#[inline(always)]
+unsafe fn gelu_of_tail<S: Simd>(x: S::V, (t, _, q): (S::V, S::V, S::V)) -> S::V {
+    // SAFETY: the caller's promise. max keeps NaN in its second operand.
+    unsafe { S::fnma(t, q, S::max(S::zero(), x)) }
+}
+/// [`gelu_grad`] from [`normal_tail32`].
+#[inline(always)]
+unsafe fn slope_of_tail<S: Simd>(x: S::V, (t, e, q): (S::V, S::V, S::V)) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // gelu'(-t), and gelu'(t) = 1 - gelu'(-t).
+        let left = S::fnma(S::mul(t, S::c(NORMAL_PEAK)), e, q);
+        S::select(S::lt(x, S::zero()), left, S::sub(S::c(1.0), left))
+    }
+}
+/// 1 / sqrt(2 pi)
+const NORMAL_PEAK: f64 = 0.398_942_280_401_432_677_94;
+
 /// `x (1 + erf(x / sqrt 2)) / 2`; 0 at -inf. Relative to |x| as accurate as `erf`.
 #[inline(always)]
 pub unsafe fn gelu<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise. The clamp avoids inf * 0; max keeps NaN in its second operand.
     unsafe {
         if single::<S>() {
-            let (t, _, q) = normal_tail32::<S>(x);
-            return S::fnma(t, q, S::max(S::zero(), x));
+            return gelu_of_tail::<S>(x, normal_tail32::<S>(x));
         }
         S::mul(S::max(S::c(-1e30), x), normal_cdf::<S>(x))
     }
@@ -648,17 +666,27 @@ pub unsafe fn gelu<S: Simd>(x: S::V) -> S::V {
 pub unsafe fn gelu_grad<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise. The clamp avoids inf * 0 and keeps NaN.
     unsafe {
-        // 1 / sqrt(2 pi)
-        let density = S::c(0.398_942_280_401_432_677_94);
         if single::<S>() {
-            let (t, e, q) = normal_tail32::<S>(x);
-            // gelu'(-t), and gelu'(t) = 1 - gelu'(-t).
-            let left = S::fnma(S::mul(t, density), e, q);
-            return S::select(S::lt(x, S::zero()), left, S::sub(S::c(1.0), left));
+            return slope_of_tail::<S>(x, normal_tail32::<S>(x));
         }
+        let density = S::c(NORMAL_PEAK);
         let t = S::min(S::c(1e15), S::max(S::c(-1e15), x));
         let e = exp::<S>(S::mul(S::mul(t, t), S::c(-0.5)));
         S::fma(S::mul(t, density), e, normal_cdf::<S>(x))
+    }
+}
+
+/// [`gelu`] and [`gelu_grad`], whose exponential and tail are the same; the same bits as theirs.
+#[inline(always)]
+pub unsafe fn gelu_with_slope<S: Simd>(x: S::V) -> (S::V, S::V) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if single::<S>() {
+            let parts = normal_tail32::<S>(x);
+            (gelu_of_tail::<S>(x, parts), slope_of_tail::<S>(x, parts))
+        } else {
+            (gelu::<S>(x), gelu_grad::<S>(x))
+        }
     }
 }
 

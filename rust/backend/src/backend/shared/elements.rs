@@ -170,6 +170,15 @@ impl Elements for Me {
         w.finish(out)
     }
 
+    fn gelu_with_slope(&self, x: &Value) -> Result<(Value, Value)> {
+        let w = walk(x.shape(), [x]);
+        let mut out = fresh(x.dtype(), x.shape())?;
+        let mut slope = fresh(x.dtype(), x.shape())?;
+        with_real!("gelu", x.dtype(), T => k::elementwise::gelu_with_slope::<T>(
+            &w.shape, strided(x, &w.strides[0]), out.slice_mut(), slope.slice_mut()));
+        Ok((w.finish(out)?, walk(x.shape(), [x]).finish(slope)?))
+    }
+
     fn unary_backward(&self, op: UnaryGrad, saved: &Value, g: &Value) -> Result<Value> {
         let w = walk(saved.shape(), [saved, g]);
         let mut out = fresh(saved.dtype(), saved.shape())?;
