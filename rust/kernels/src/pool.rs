@@ -8,6 +8,7 @@ use crate::element::Real;
 use crate::elementwise::fill;
 use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
+use crate::stream;
 use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
 use core::ops::Range;
 
@@ -166,13 +167,15 @@ unsafe fn load_pairs<S: Simd>(p: *const S::T, n: usize) -> (S::V, S::V) {
 /// # Safety
 /// S is enabled, and `2 n` elements at `p` may be written.
 #[inline(always)]
-unsafe fn store_pairs<S: Simd>(p: *mut S::T, n: usize, even: S::V, odd: S::V) {
+unsafe fn store_pairs<S: Simd>(past: bool, p: *mut S::T, n: usize, even: S::V, odd: S::V) {
     // SAFETY: the caller's promise; vectors past the end write nothing.
     unsafe {
         let (a, b) = S::interleave(even, odd);
         if n == S::LANES {
-            S::store(p, a);
-            S::store(p.add(S::LANES), b);
+            S::put(past, p, a);
+            S::put(past, p.add(S::LANES), b);
+        } else if 2 * n == S::LANES {
+            S::put(past, p, a);
         } else {
             S::store_n(p, a, (2 * n).min(S::LANES));
             S::store_n(

@@ -48,8 +48,8 @@ impl<T: Real> Kernel<T> for Avg2x2Backward<'_, T> {
                     unsafe {
                         let d = S::mul(S::load_n(dy.as_ptr().add(j), n), S::c(0.25));
                         let at = dx.as_mut_ptr().add(2 * (i * p.w + j));
-                        store_pairs::<S>(at, n, d, d);
-                        store_pairs::<S>(at.add(p.w), n, d, d);
+                        store_pairs::<S>(false, at, n, d, d);
+                        store_pairs::<S>(false, at.add(p.w), n, d, d);
                     }
                     j += S::LANES;
                 }

@@ -33,20 +33,33 @@ fn store_taps<I: Tap>(tap: &mut [I], n: usize, bit0: u32, bit1: u32) {
     }
 }
 
-/// The `n <= 16` taps at the start of `tap`, as numbers; lanes from `n` up are anything.
+/// Bit 0 and bit 1 of each of the `n <= 16` taps at the start of `tap`, as [`store_taps`] took them; bits from `n` up are anything.
 #[inline(always)]
-fn load_taps<T: Real, I: Tap>(tap: &[I], n: usize) -> [T; 16] {
-    let mut out = [T::ZERO; 16];
-    if tap.len() >= 16 {
-        for (o, t) in out.iter_mut().zip(&tap[..16]) {
-            *o = T::from_f64(f64::from(t.to_usize() as u32));
-        }
+fn load_taps<I: Tap>(tap: &[I], n: usize) -> (u32, u32) {
+    // Eight bits that lie eight apart, side by side.
+    let gather = |x: u64| {
+        let one_each = x & 0x0101_0101_0101_0101;
+        (one_each.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+    };
+    let mut bytes = [0u8; 16];
+    if TypeId::of::<I>() == TypeId::of::<u8>() && tap.len() >= 16 {
+        // SAFETY: I is u8, and 16 of them may be read.
+        bytes = unsafe { tap.as_ptr().cast::<[u8; 16]>().read() };
     } else {
-        for (o, t) in out.iter_mut().zip(&tap[..n]) {
-            *o = T::from_f64(f64::from(t.to_usize() as u32));
+        for (b, t) in bytes.iter_mut().zip(&tap[..n]) {
+            *b = t.to_usize() as u8;
         }
     }
-    out
+    let all = u128::from_le_bytes(bytes);
+    let (low, high) = (all as u64, (all >> 64) as u64);
+    if n > 8 {
+        (
+            gather(low) | gather(high) << 8,
+            gather(low >> 1) | gather(high >> 1) << 8,
+        )
+    } else {
+        (gather(low), gather(low >> 1))
+    }
 }
 
 /// Whether `v` takes the place of `best`: greater, or NaN where there was none (the first of equals stays).
@@ -65,7 +78,7 @@ impl<T: Real, I: Tap> Kernel<T> for Max2x2<'_, T, I> {
     unsafe fn run<S: Simd<T = T>>(self) {
         let Max2x2(p, x, y, tap) = self;
         for (row, y) in y.chunks_exact_mut(p.ow).enumerate() {
-            if abandoned(4.0 * p.ow as f64) {
+            if row.is_multiple_of(8) && abandoned(32.0 * p.ow as f64) {
                 return;
             }
             let x = &x[(row / p.oh * p.h + row % p.oh * 2) * p.w..][..2 * p.w];
@@ -91,40 +104,45 @@ impl<T: Real, I: Tap> Kernel<T> for Max2x2<'_, T, I> {
     }
 }
 
-struct Max2x2Backward<'a, T, I>(&'a Pool2d, &'a [I], &'a [T], &'a mut [T]);
+/// The last: write past the caches, if rows of `dx` begin where vectors may; `dx` is aligned to 64 bytes then.
+struct Max2x2Backward<'a, T, I>(&'a Pool2d, &'a [I], &'a [T], &'a mut [T], bool);
 impl<T: Real, I: Tap> Kernel<T> for Max2x2Backward<'_, T, I> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let Max2x2Backward(p, tap, dy, dx) = self;
+        let Max2x2Backward(p, tap, dy, dx, past) = self;
+        let past = past && p.w.is_multiple_of(S::LANES);
         let size = p.oh * p.ow;
         for (k, dx) in dx.chunks_exact_mut(p.h * p.w).enumerate() {
             zero_rest(p, dx);
             for i in 0..p.oh {
-                if abandoned(4.0 * p.ow as f64) {
+                if i.is_multiple_of(8) && abandoned(32.0 * p.ow as f64) {
                     return;
                 }
                 let at = k * size + i * p.ow;
                 let mut j = 0;
                 while j < p.ow {
                     let n = (p.ow - j).min(S::LANES);
-                    let t = load_taps::<T, I>(&tap[at + j..], n);
+                    let (right, below) = load_taps(&tap[at + j..], n);
                     // SAFETY: run by dispatch; n outputs from at + j, 2 n columns of rows 2 i and 2 i + 1.
                     unsafe {
-                        let t = S::load(t.as_ptr());
+                        let (right, below) = (S::mask_from_bits(right), S::mask_from_bits(below));
                         let d = S::load_n(dy[at + j..at + j + n].as_ptr(), n);
                         let zero = S::zero();
-                        let v0 = S::select(S::eq(t, zero), d, zero);
-                        let v1 = S::select(S::eq(t, S::c(1.0)), d, zero);
-                        let v2 = S::select(S::eq(t, S::c(2.0)), d, zero);
-                        let v3 = S::select(S::eq(t, S::c(3.0)), d, zero);
+                        let (even, odd) = (S::select(right, zero, d), S::select(right, d, zero));
                         let at = dx.as_mut_ptr().add(2 * (i * p.w + j));
-                        store_pairs::<S>(at, n, v0, v1);
-                        store_pairs::<S>(at.add(p.w), n, v2, v3);
+                        let (a, b) = (S::select(below, zero, even), S::select(below, zero, odd));
+                        store_pairs::<S>(past, at, n, a, b);
+                        let (a, b) = (S::select(below, even, zero), S::select(below, odd, zero));
+                        store_pairs::<S>(past, at.add(p.w), n, a, b);
                     }
                     j += S::LANES;
                 }
             }
+        }
+        if past {
+            // SAFETY: run by dispatch.
+            unsafe { S::fence() };
         }
     }
 }
@@ -219,6 +237,7 @@ pub fn max_pool2d_backward<T: Real, I: Tap>(p: &Pool2d, tap: &[I], dy: &[T], dx:
         return;
     }
     let (isa, ins, outs) = (simd::isa(), p.h * p.w, p.oh * p.ow);
+    let past = stream::pays(size_of_val(dx), dx.as_ptr());
     let shared = SharedMut(dx.as_mut_ptr());
     // Where each tap lies relative to the first one: dividing by the kernel's width for every output is slow.
     let taps = 0..p.kernel[0] * p.kernel[1];
@@ -234,7 +253,7 @@ pub fn max_pool2d_backward<T: Real, I: Tap>(p: &Pool2d, tap: &[I], dy: &[T], dx:
             &dy[r.start * outs..r.end * outs],
         );
         if p.is_2x2() {
-            return dispatch_on(isa, Max2x2Backward(p, tap, dy, dx));
+            return dispatch_on(isa, Max2x2Backward(p, tap, dy, dx, past));
         }
         // One addition per output; the order within a plane is that of the outputs.
         fill(dx, T::ZERO);
