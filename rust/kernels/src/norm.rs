@@ -8,7 +8,8 @@ use crate::element::{Number, Real};
 use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
-use crate::sum::{CHUNK, add_first, each_vector, fold, load, store};
+use crate::stream;
+use crate::sum::{CHUNK, add_first, each_vector, fold, load, put, store};
 use core::ops::Range;
 
 mod rows;
@@ -304,6 +305,8 @@ struct Apply<'a, T> {
     a: Affine<'a, T>,
     x: &'a [T],
     y: &'a mut [T],
+    /// Write past the caches; then every plane of y begins where a vector may.
+    past: bool,
 }
 impl<T: Real> Kernel<T> for Apply<'_, T> {
     type Out = ();
@@ -315,6 +318,7 @@ impl<T: Real> Kernel<T> for Apply<'_, T> {
             a,
             x,
             y,
+            past,
         } = self;
         if shape.s == 1 {
             for (x, y) in x.chunks_exact(shape.c).zip(y.chunks_exact_mut(shape.c)) {
@@ -349,9 +353,13 @@ impl<T: Real> Kernel<T> for Apply<'_, T> {
                 let (mean, scale, shift) = (S::splat(a.mean[k]), S::splat(scale), S::splat(shift));
                 each_vector!(S, shape.s, |i, n, _k| {
                     let d = S::sub(load::<S>(x.as_ptr().add(i), n), mean);
-                    store::<S>(y.as_mut_ptr().add(i), S::fma(d, scale, shift), n);
+                    put::<S>(past, y.as_mut_ptr().add(i), S::fma(d, scale, shift), n);
                 });
             }
+        }
+        if past {
+            // SAFETY: run by dispatch.
+            unsafe { S::fence() };
         }
     }
 }
@@ -383,6 +391,7 @@ pub fn batch_norm_apply<T: Real>(
         beta,
     };
     let unit = if s == 1 { c } else { s };
+    let past = s > 1 && stream::pays_rows(2 * size_of_val(y), y.as_ptr(), s);
     let shared = SharedMut(y.as_mut_ptr());
     let cost = Cost {
         flops: 3.0 * x.len() as f64,
@@ -401,6 +410,7 @@ pub fn batch_norm_apply<T: Real>(
                 a,
                 x,
                 y,
+                past,
             },
         );
     });
@@ -413,6 +423,8 @@ struct Backward<'a, T> {
     batch_stats: bool,
     x: &'a [T],
     dy: &'a [T],
+    /// Write dx past the caches; then every plane of it begins where a vector may.
+    past: bool,
     /// Null where not asked for.
     dx: SharedMut<T>,
     dgamma: SharedMut<T>,
@@ -497,10 +509,14 @@ impl<T: Real> Backward<'_, T> {
                             let d = S::sub(load::<S>(x.as_ptr().add(i), n), mean);
                             g = S::fma(q, d, S::add(g, r));
                         }
-                        store::<S>(dx.as_mut_ptr().add(i), g, n);
+                        put::<S>(self.past, dx.as_mut_ptr().add(i), g, n);
                     });
                 }
             }
+        }
+        if self.past {
+            // SAFETY: S is enabled.
+            unsafe { S::fence() };
         }
     }
 
@@ -624,6 +640,8 @@ pub fn batch_norm_backward<T: Real>(
         beta: None,
     };
     let isa = simd::isa();
+    let past = (dx.as_ref())
+        .is_some_and(|d| s > 1 && stream::pays_rows(3 * size_of_val(*d), d.as_ptr(), s));
     let (dx, dgamma, dbeta) = (pointer(dx), pointer(dgamma), pointer(dbeta));
     shape.over_channels::<T>(3, |channels| {
         dispatch_on(
@@ -635,6 +653,7 @@ pub fn batch_norm_backward<T: Real>(
                 batch_stats,
                 x,
                 dy,
+                past,
                 dx,
                 dgamma,
                 dbeta,

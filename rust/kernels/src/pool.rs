@@ -8,8 +8,8 @@ use crate::element::Real;
 use crate::elementwise::fill;
 use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
-use crate::stream;
 use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
+use crate::stream;
 use core::ops::Range;
 
 mod adaptive;
