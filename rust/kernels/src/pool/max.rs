@@ -84,7 +84,9 @@ impl<T: Real, I: Tap> Kernel<T> for Max2x2<'_, T, I> {
             let x = &x[(row / p.oh * p.h + row % p.oh * 2) * p.w..][..2 * p.w];
             let mut j = 0;
             while j < p.ow {
-                let n = (p.ow - j).min(S::LANES);
+                let n = p.ow.min(S::LANES);
+                // The last vector goes over some outputs again rather than over less than a whole one.
+                j = j.min(p.ow - n);
                 // SAFETY: run by dispatch; 2 (j + n) <= 2 ow <= w columns of two rows, j + n <= ow outputs.
                 unsafe {
                     let (a, b) = load_pairs::<S>(x.as_ptr().add(2 * j), n);
