@@ -3,7 +3,7 @@
 //! Scores exist for a tile of queries and [`TILE`] keys at a time. `forward` keeps a running maximum and sum per query
 //! (online softmax); `backward` makes the weights again from the stored logsumexp. Tiles that no query of a strip sees
 //! (causal, window, lengths) are skipped, and those at the edge are cut to what is seen. `rows` has the vector bodies. All
-//! products are tiles of `gemm::kernel`.
+//! products are bands of tiles, `gemm::band`.
 //!
 //! A query's result is a chain over tiles of keys in order, and a key's gradient one over heads and tiles of queries in
 //! order; the gradient of queries is summed over chunks of keys that follow from the shape. So the bits do not depend on
@@ -19,7 +19,6 @@ use crate::element::{Number, Real};
 use crate::gemm::band::Band;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, select, strips};
-
 use crate::layout::{check_bounds, numel};
 use crate::parallel::{Cost, SharedMut};
 use crate::rng::GROUP;
@@ -354,7 +353,7 @@ impl<T: Real> Product<T> {
     /// Strip after strip: B, a tile's rows and columns, stays in the first-level cache for all of them.
     ///
     /// # Safety
-    /// As [`Tile`] says; `nr` columns of every panel of B may be read.
+    /// As [`Band`] says; `nr` columns of every panel of B may be read.
     #[inline]
     unsafe fn run(&self, kernels: &Kernels<T>, parts: impl Iterator<Item = Part<T>>) {
         let nr = kernels.nr;

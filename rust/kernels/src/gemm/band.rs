@@ -93,102 +93,73 @@ pub(super) unsafe fn band<S: Simd, const MR: usize, const NV: usize>(t: &Band<S:
                 ka = ka.wrapping_add(t.a_ks);
                 row = row.wrapping_offset(t.b_ks);
             }
-            // The ends are unrolled by hand: a loop would keep the accumulators in memory throughout.
-            if cols >= nr {
-                if t.load_c {
-                    each_row!(MR, |i| {
-                        let row = c.wrapping_add(i.wrapping_mul(t.ldc));
-                        for v in 0..NV {
-                            let x = S::load(row.wrapping_add(v * S::LANES));
-                            acc[i][v] = S::add(x, acc[i][v]);
-                        }
-                    });
-                }
-                if !bias.is_null() {
-                    for v in 0..NV {
-                        let x = S::load(bias.wrapping_add(v * S::LANES));
+            // The end, for panels that are whole and for one that is not. Unrolled by hand: a loop would keep the accumulators in
+            // memory throughout.
+            macro_rules! end {
+                (|$p:ident, $v:ident| $load:expr, |$x:ident| $store:expr) => {
+                    if t.load_c {
                         each_row!(MR, |i| {
-                            acc[i][v] = S::add(acc[i][v], x);
+                            let row = c.wrapping_add(i.wrapping_mul(t.ldc));
+                            for $v in 0..NV {
+                                let $p = row.wrapping_add($v * S::LANES);
+                                acc[i][$v] = S::add($load, acc[i][$v]);
+                            }
                         });
                     }
-                    bias = bias.wrapping_add(nr);
-                }
-                if !t.pre.is_null() {
+                    if !bias.is_null() {
+                        for $v in 0..NV {
+                            let $p = bias.wrapping_add($v * S::LANES);
+                            let x = $load;
+                            each_row!(MR, |i| {
+                                acc[i][$v] = S::add(acc[i][$v], x);
+                            });
+                        }
+                    }
+                    if !t.pre.is_null() {
+                        each_row!(MR, |i| {
+                            let at = (t.cols - cols).wrapping_add(i.wrapping_mul(t.ldc));
+                            for $v in 0..NV {
+                                let $p = t.pre.wrapping_add(at.wrapping_add($v * S::LANES));
+                                let $x = acc[i][$v];
+                                $store;
+                            }
+                        });
+                    }
+                    if t.relu {
+                        each_row!(MR, |i| {
+                            for v in 0..NV {
+                                // Written so that NaN stays NaN.
+                                acc[i][v] = S::max(S::zero(), acc[i][v]);
+                            }
+                        });
+                    }
                     each_row!(MR, |i| {
-                        let at = (t.cols - cols).wrapping_add(i.wrapping_mul(t.ldc));
-                        let row = t.pre.wrapping_add(at);
-                        for v in 0..NV {
-                            S::store(row.wrapping_add(v * S::LANES), acc[i][v]);
+                        let row = c.wrapping_add(i.wrapping_mul(t.ldc));
+                        for $v in 0..NV {
+                            let $p = row.wrapping_add($v * S::LANES);
+                            let $x = acc[i][$v];
+                            $store;
                         }
                     });
-                }
-                if t.relu {
-                    each_row!(MR, |i| {
-                        for v in 0..NV {
-                            // Written so that NaN stays NaN.
-                            acc[i][v] = S::max(S::zero(), acc[i][v]);
-                        }
-                    });
-                }
-                each_row!(MR, |i| {
-                    let row = c.wrapping_add(i.wrapping_mul(t.ldc));
-                    for v in 0..NV {
-                        S::store(row.wrapping_add(v * S::LANES), acc[i][v]);
-                    }
-                });
-                cols -= nr;
-                if cols == 0 {
-                    return;
-                }
-                b = b.wrapping_add(t.step);
-                c = c.wrapping_add(nr);
-                continue;
+                };
             }
-            // A last panel that is not whole.
-            let mut n = [0; NV];
-            for v in 0..NV {
-                n[v] = cols.saturating_sub(v * S::LANES).min(S::LANES);
+            if cols >= nr {
+                end!(|p, v| S::load(p), |x| S::store(p, x));
+            } else {
+                let mut n = [0; NV];
+                for v in 0..NV {
+                    n[v] = cols.saturating_sub(v * S::LANES).min(S::LANES);
+                }
+                end!(|p, v| S::load_n(p, n[v]), |x| S::store_n(p, x, n[v]));
             }
-            if t.load_c {
-                each_row!(MR, |i| {
-                    let row = c.wrapping_add(i.wrapping_mul(t.ldc));
-                    for v in 0..NV {
-                        let x = S::load_n(row.wrapping_add(v * S::LANES), n[v]);
-                        acc[i][v] = S::add(x, acc[i][v]);
-                    }
-                });
+            if cols <= nr {
+                return;
             }
+            cols -= nr;
+            (b, c) = (b.wrapping_add(t.step), c.wrapping_add(nr));
             if !bias.is_null() {
-                for v in 0..NV {
-                    let x = S::load_n(bias.wrapping_add(v * S::LANES), n[v]);
-                    each_row!(MR, |i| {
-                        acc[i][v] = S::add(acc[i][v], x);
-                    });
-                }
+                bias = bias.wrapping_add(nr);
             }
-            if !t.pre.is_null() {
-                each_row!(MR, |i| {
-                    let at = (t.cols - cols).wrapping_add(i.wrapping_mul(t.ldc));
-                    let row = t.pre.wrapping_add(at);
-                    for v in 0..NV {
-                        S::store_n(row.wrapping_add(v * S::LANES), acc[i][v], n[v]);
-                    }
-                });
-            }
-            if t.relu {
-                each_row!(MR, |i| {
-                    for v in 0..NV {
-                        acc[i][v] = S::max(S::zero(), acc[i][v]);
-                    }
-                });
-            }
-            each_row!(MR, |i| {
-                let row = c.wrapping_add(i.wrapping_mul(t.ldc));
-                for v in 0..NV {
-                    S::store_n(row.wrapping_add(v * S::LANES), acc[i][v], n[v]);
-                }
-            });
-            return;
         }
     }
 }

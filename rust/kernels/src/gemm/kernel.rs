@@ -39,22 +39,18 @@ pub(crate) struct Tile<T> {
     pub taps: *const usize,
     /// One per vector, for the kernels of table B.
     pub segments: *const Segment,
-    /// Row i of C begins at `c + i * ldc`, or at `c + c_rows[i]` unless that is null; rows may then overlap, as they are
-    /// finished one after the other.
+    /// Row i of C begins at `c + i * ldc`, or at `c + c_rows[i]` unless that is null (not with table B, row_bias or relu); rows
+    /// may then overlap, as they are finished one after the other.
     pub c: *mut T,
     pub ldc: usize,
     pub c_rows: *const usize,
     pub cols: usize,
     /// Add to C instead of overwriting it.
     pub load_c: bool,
-    /// One value per column, or null (not with table B).
-    pub bias: *const T,
     /// One value per row, or null.
     pub row_bias: *const T,
     /// Apply ReLU last.
     pub relu: bool,
-    /// Where the value before ReLU goes as well (same row stride as C), or null (not with table B).
-    pub pre: *mut T,
 }
 
 impl<T> Tile<T> {
@@ -76,10 +72,8 @@ impl<T> Tile<T> {
             c_rows: core::ptr::null(),
             cols: 0,
             load_c: false,
-            bias: core::ptr::null(),
             row_bias: core::ptr::null(),
             relu: false,
-            pre: core::ptr::null_mut(),
         }
     }
 }
@@ -102,68 +96,6 @@ pub(crate) type KernelFn<T> = unsafe fn(&Tile<T>);
 
 /// Largest MR of any kernel.
 pub(crate) const MAX_MR: usize = 8;
-
-/// Finishes and stores one vector of C: `n` columns from `column` of row `row` (`FULL`: a whole vector).
-#[inline(always)]
-unsafe fn finish<S: Simd, const FULL: bool>(
-    t: &Tile<S::T>,
-    row: usize,
-    column: usize,
-    n: usize,
-    acc: S::V,
-) {
-    // SAFETY: the caller's promise; only the tile's row and the n columns are touched.
-    unsafe {
-        let at = row_start(t, row).wrapping_add(column);
-        let mut x = acc;
-        if t.load_c {
-            x = S::add(load::<S, FULL>(t.c.wrapping_add(at), n), x);
-        }
-        if !t.bias.is_null() {
-            x = S::add(x, load::<S, FULL>(t.bias.wrapping_add(column), n));
-        }
-        if !t.row_bias.is_null() {
-            x = S::add(x, S::splat(*t.row_bias.wrapping_add(row)));
-        }
-        if !t.pre.is_null() {
-            store::<S, FULL>(t.pre.wrapping_add(at), n, x);
-        }
-        if t.relu {
-            // Written so that NaN stays NaN.
-            x = S::max(S::zero(), x);
-        }
-        store::<S, FULL>(t.c.wrapping_add(at), n, x);
-    }
-}
-
-/// Where a row of C begins.
-#[inline(always)]
-unsafe fn row_start<T>(t: &Tile<T>, row: usize) -> usize {
-    if t.c_rows.is_null() {
-        row.wrapping_mul(t.ldc)
-    } else {
-        // SAFETY: the table has an entry per row.
-        unsafe { *t.c_rows.wrapping_add(row) }
-    }
-}
-
-#[inline(always)]
-unsafe fn load<S: Simd, const FULL: bool>(p: *const S::T, n: usize) -> S::V {
-    // SAFETY: the caller's promise.
-    unsafe { if FULL { S::load(p) } else { S::load_n(p, n) } }
-}
-
-#[inline(always)]
-unsafe fn store<S: Simd, const FULL: bool>(p: *mut S::T, n: usize, x: S::V) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if FULL {
-            S::store(p, x)
-        } else {
-            S::store_n(p, x, n)
-        }
-    }
-}
 
 // Addresses are formed with wrapping arithmetic: the checks that debug builds put around each of the other kind would be
 // most of what the compiler sees here, two hundred times.
@@ -225,103 +157,75 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &T
             ka = ka.wrapping_add(t.a_ks);
             kb = kb.wrapping_add(t.b_ks);
         }
-        let plain = t.bias.is_null() && t.row_bias.is_null() && t.pre.is_null() && !t.relu;
-        if t.cols == NV * S::LANES && plain && !t.c_rows.is_null() {
+        // The ends are unrolled by hand: a loop would keep the accumulators in memory throughout.
+        let mut whole = true;
+        for v in 0..NV {
+            whole &= n[v] == S::LANES;
+        }
+        if TABLE != TABLE_B && !t.c_rows.is_null() {
             // Rows may overlap: one after the other.
             each_row!(MR, |i| {
-                let c = t.c.wrapping_add(*t.c_rows.wrapping_add(i));
+                let row = t.c.wrapping_add(*t.c_rows.wrapping_add(i));
                 for v in 0..NV {
-                    let at = c.wrapping_add(v * S::LANES);
-                    let x = acc[i][v];
-                    S::store(at, if t.load_c { S::add(S::load(at), x) } else { x });
+                    let (c, x) = (row.wrapping_add(c0[v]), acc[i][v]);
+                    if whole {
+                        S::store(c, if t.load_c { S::add(S::load(c), x) } else { x });
+                    } else if t.load_c {
+                        S::store_n(c, S::add(S::load_n(c, n[v]), x), n[v]);
+                    } else {
+                        S::store_n(c, x, n[v]);
+                    }
                 }
             });
             return;
         }
-        if TABLE == TABLE_B || (t.pre.is_null() && t.c_rows.is_null()) {
-            // The usual end, in registers. Unrolled by hand: see below for what a loop would do.
-            let mut whole = true;
-            for v in 0..NV {
-                whole &= n[v] == S::LANES;
-            }
-            if t.load_c && whole {
-                each_row!(MR, |i| {
-                    let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
-                    for v in 0..NV {
-                        let c = row.wrapping_add(c0[v]);
-                        acc[i][v] = S::add(S::load(c), acc[i][v]);
-                    }
-                });
-            } else if t.load_c {
-                each_row!(MR, |i| {
-                    let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
-                    for v in 0..NV {
-                        let c = row.wrapping_add(c0[v]);
-                        acc[i][v] = S::add(S::load_n(c, n[v]), acc[i][v]);
-                    }
-                });
-            }
-            if TABLE != TABLE_B && !t.bias.is_null() {
+        if t.load_c && whole {
+            each_row!(MR, |i| {
+                let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
                 for v in 0..NV {
-                    let bias = S::load_n(t.bias.wrapping_add(v * S::LANES), n[v]);
-                    each_row!(MR, |i| {
-                        acc[i][v] = S::add(acc[i][v], bias);
-                    });
+                    let c = row.wrapping_add(c0[v]);
+                    acc[i][v] = S::add(S::load(c), acc[i][v]);
                 }
-            }
-            if !t.row_bias.is_null() {
-                each_row!(MR, |i| {
-                    let bias = S::splat(*t.row_bias.wrapping_add(i));
-                    for v in 0..NV {
-                        acc[i][v] = S::add(acc[i][v], bias);
-                    }
-                });
-            }
-            if t.relu {
-                each_row!(MR, |i| {
-                    for v in 0..NV {
-                        // Written so that NaN stays NaN.
-                        acc[i][v] = S::max(S::zero(), acc[i][v]);
-                    }
-                });
-            }
-            if whole {
-                each_row!(MR, |i| {
-                    let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
-                    for v in 0..NV {
-                        S::store(row.wrapping_add(c0[v]), acc[i][v]);
-                    }
-                });
-            } else {
-                each_row!(MR, |i| {
-                    let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
-                    for v in 0..NV {
-                        S::store_n(row.wrapping_add(c0[v]), acc[i][v], n[v]);
-                    }
-                });
-            }
-            return;
+            });
+        } else if t.load_c {
+            each_row!(MR, |i| {
+                let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
+                for v in 0..NV {
+                    let c = row.wrapping_add(c0[v]);
+                    acc[i][v] = S::add(S::load_n(c, n[v]), acc[i][v]);
+                }
+            });
         }
-        let full = t.cols == NV * S::LANES;
-        // The accumulators leave the registers here, once. Indexing them with a loop counter would keep them in memory
-        // throughout, the hot loop included: without the black box the compiler does that. The arguments are copied
-        // so that stores to C cannot be taken for changes of them.
-        let copy = acc;
-        let acc = core::hint::black_box(&copy);
-        let t = &Tile { ..*t };
-        if full {
-            for i in 0..MR {
+        if !t.row_bias.is_null() {
+            each_row!(MR, |i| {
+                let bias = S::splat(*t.row_bias.wrapping_add(i));
                 for v in 0..NV {
-                    finish::<S, true>(t, i, v * S::LANES, S::LANES, acc[i][v]);
+                    acc[i][v] = S::add(acc[i][v], bias);
                 }
-            }
+            });
+        }
+        if t.relu {
+            each_row!(MR, |i| {
+                for v in 0..NV {
+                    // Written so that NaN stays NaN.
+                    acc[i][v] = S::max(S::zero(), acc[i][v]);
+                }
+            });
+        }
+        if whole {
+            each_row!(MR, |i| {
+                let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
+                for v in 0..NV {
+                    S::store(row.wrapping_add(c0[v]), acc[i][v]);
+                }
+            });
         } else {
-            for i in 0..MR {
-                for j in (0..t.cols).step_by(S::LANES) {
-                    let n = S::LANES.min(t.cols - j);
-                    finish::<S, false>(t, i, j, n, acc[i][j / S::LANES]);
+            each_row!(MR, |i| {
+                let row = t.c.wrapping_add(i.wrapping_mul(t.ldc));
+                for v in 0..NV {
+                    S::store_n(row.wrapping_add(c0[v]), acc[i][v], n[v]);
                 }
-            }
+            });
         }
     }
 }
@@ -413,41 +317,12 @@ impl<T: Real> Kernels<T> {
 
 /// Eight row counts of one width; counts above `$max` repeat the tallest (they are never asked for).
 macro_rules! heights {
-    ($shell:ident, 8, $($rest:tt),*) => {
-        [
-            $shell::<T, 1, $($rest),*>,
-            $shell::<T, 2, $($rest),*>,
-            $shell::<T, 3, $($rest),*>,
-            $shell::<T, 4, $($rest),*>,
-            $shell::<T, 5, $($rest),*>,
-            $shell::<T, 6, $($rest),*>,
-            $shell::<T, 7, $($rest),*>,
-            $shell::<T, 8, $($rest),*>,
-        ]
-    };
-    ($shell:ident, 6, $($rest:tt),*) => {
-        [
-            $shell::<T, 1, $($rest),*>,
-            $shell::<T, 2, $($rest),*>,
-            $shell::<T, 3, $($rest),*>,
-            $shell::<T, 4, $($rest),*>,
-            $shell::<T, 5, $($rest),*>,
-            $shell::<T, 6, $($rest),*>,
-            $shell::<T, 6, $($rest),*>,
-            $shell::<T, 6, $($rest),*>,
-        ]
-    };
-    ($shell:ident, 4, $($rest:tt),*) => {
-        [
-            $shell::<T, 1, $($rest),*>,
-            $shell::<T, 2, $($rest),*>,
-            $shell::<T, 3, $($rest),*>,
-            $shell::<T, 4, $($rest),*>,
-            $shell::<T, 4, $($rest),*>,
-            $shell::<T, 4, $($rest),*>,
-            $shell::<T, 4, $($rest),*>,
-            $shell::<T, 4, $($rest),*>,
-        ]
+    ($shell:ident, 8, $($rest:tt),*) => { heights!(@ [1 2 3 4 5 6 7 8], $shell, $($rest),*) };
+    ($shell:ident, 6, $($rest:tt),*) => { heights!(@ [1 2 3 4 5 6 6 6], $shell, $($rest),*) };
+    ($shell:ident, 4, $($rest:tt),*) => { heights!(@ [1 2 3 4 4 4 4 4], $shell, $($rest),*) };
+    (@ [$($mr:literal)*], $shell:ident, $nv:literal) => { [$($shell::<T, $mr, $nv>),*] };
+    (@ [$($mr:literal)*], $shell:ident, $nv:literal, $table:ident) => {
+        [$($shell::<T, $mr, $nv, $table>),*]
     };
 }
 /// The one height of tiles that are as wide as registers allow.
