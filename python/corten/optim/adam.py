@@ -69,10 +69,7 @@ class Adam(Optimizer):
             at_least(f"[{name}] {key}", group[key])
         betas = group["betas"]
         try:
-            beta1, beta2 = betas
-            fits = 0 <= beta1 < 1 and 0 <= beta2 < 1
-        except ValueError:  # not two
-            fits = False
+            fits = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
         except TypeError:
             raise TypeError(f"[{name}] betas must be two numbers in [0, 1), got {betas!r}") from None
         if not fits:

@@ -430,9 +430,12 @@ mod tests {
     fn state<T: Real>(sizes: &[usize], seed: u64) -> State<T> {
         let make = |(i, n): (usize, &usize)| {
             let mut s = [0, 1, 2, 3, 4].map(|k| normal(*n, seed + 10 * i as u64 + k));
-            s[3].iter_mut().for_each(|v| *v = *v * *v);
-            // So that a mean of squares is above the square of the mean.
             s[4].iter_mut().for_each(|m| *m = *m * T::from_f64(0.125));
+            // A mean of squares is above the square of the mean; where the two nearly met, their difference would lose digits.
+            let [.., square, mean] = &mut s;
+            for (v, m) in square.iter_mut().zip(mean) {
+                *v = *v * *v + *m * *m + T::from_f64(1.0 / 64.0);
+            }
             s
         };
         sizes.iter().enumerate().map(make).collect()

@@ -341,7 +341,7 @@ mod tests {
                 softmax_backward(log, rows, cols, &z, &dy, &mut a);
                 twin::softmax_backward(log, rows, cols, &z, &dy, &mut b);
                 let size = if log { (cols as f64).sqrt() } else { 1.0 };
-                close(&a, &b, 32.0, size.max(1.0));
+                close(&a, &b, 32.0 + twins, size.max(1.0));
             }
         }
     }

@@ -58,6 +58,10 @@ fn ask() -> Option<usize> {
 /// For a call that reads and writes `bytes` in all and writes to `out` in whole vectors.
 #[inline]
 pub(crate) fn pays<T>(bytes: usize, out: *const T) -> bool {
+    #[cfg(test)]
+    if testing::ALWAYS.get() {
+        return (out as usize).is_multiple_of(64);
+    }
     // Most calls end here.
     bytes > 1 << 20 && (out as usize).is_multiple_of(64) && bytes > last_cache()
 }
@@ -66,6 +70,35 @@ pub(crate) fn pays<T>(bytes: usize, out: *const T) -> bool {
 #[inline]
 pub(crate) fn pays_rows<T>(bytes: usize, out: *const T, cols: usize) -> bool {
     (cols * size_of::<T>()).is_multiple_of(64) && pays(bytes, out)
+}
+
+/// What tests of such stores need, so that they need no more memory than the last cache.
+#[cfg(test)]
+pub(crate) mod testing {
+    use crate::element::Real;
+    use crate::gemm::buffer::Buffer;
+    use core::cell::Cell;
+
+    std::thread_local! {
+        pub(super) static ALWAYS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// `len` numbers that `f` writes, into memory aligned as a tensor's is: with ordinary stores, and past the caches wherever that
+    /// is possible.
+    pub(crate) fn both_ways<T: Real>(len: usize, f: impl Fn(&mut [T])) -> [Vec<T>; 2] {
+        [false, true].map(|always| {
+            let room = Buffer::<T>::new(len);
+            // SAFETY: room for `len` numbers, that are written first.
+            let out = unsafe {
+                room.ptr().write_bytes(0xff, len);
+                core::slice::from_raw_parts_mut(room.ptr(), len)
+            };
+            ALWAYS.set(always);
+            f(out);
+            ALWAYS.set(false);
+            out.to_vec()
+        })
+    }
 }
 
 #[cfg(test)]

@@ -178,7 +178,8 @@ pub fn gelu_with_slope<T: Real>(
     slope: &mut [T],
 ) {
     assert_eq!(slope.len(), out.len(), "length of the slopes");
-    let (isa, past) = (isa(), past_cache(out, 2));
+    let past = past_cache(out, 2) && past_cache(slope, 2);
+    let isa = isa();
     let (start, slope) = (out.as_ptr().addr(), SharedMut(slope.as_mut_ptr()));
     let slope = &slope;
     drive::map1(flops(Unary::Gelu), shape, x, out, |x, out, n| {

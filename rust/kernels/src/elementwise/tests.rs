@@ -4,6 +4,7 @@ use crate::layout::testing::{Operand, bits, shapes};
 use crate::parallel::with_forced_threads;
 use crate::reference::elementwise as naive;
 use crate::simd::{available, with_isa};
+use crate::stream::testing::both_ways;
 use proptest::prelude::*;
 
 #[test]
@@ -375,7 +376,17 @@ fn gelu_with_its_slope_is_gelu_and_its_slope() {
                     unary_backward(UnaryGrad::Gelu, shape, x.get(), one.get(), &mut slope);
                     let want = (bits(&y), bits(&slope));
                     gelu_with_slope(shape, x.get(), &mut y, &mut slope);
-                    (want, (bits(&y), bits(&slope)))
+                    let got = (bits(&y), bits(&slope));
+                    // Past the caches, with the slopes where no vector may begin and where one may.
+                    for shift in [0, 1] {
+                        let [plain, past] = both_ways(2 * n + 16, |out: &mut [T]| {
+                            let (y, slope) = out.split_at_mut(n.next_multiple_of(16));
+                            let slope = &mut slope[shift..][..n];
+                            gelu_with_slope(shape, x.get(), &mut y[..n], slope);
+                        });
+                        assert!(bits(&plain) == bits(&past), "{isa:?} {shape:?}");
+                    }
+                    (want, got)
                 });
                 assert!(got == want, "{isa:?} {shape:?}");
             }

@@ -4,6 +4,7 @@ use crate::parallel::with_forced_threads;
 use crate::reference::norm as twin;
 use crate::rng;
 use crate::simd::{Isa, available, with_isa};
+use crate::stream::testing::both_ways;
 use proptest::prelude::*;
 
 const SIZES: [usize; 20] = [
@@ -25,6 +26,47 @@ fn close<T: Real>(what: &str, a: &[T], b: &[T], ulps: f64, floor: f64) {
         let ok = same || (a - b).abs() <= ulps * T::EPSILON.to_f64() * b.abs().max(floor);
         assert!(ok, "{what} {i}: {a} {b}");
     }
+}
+
+#[test]
+fn results_past_the_caches_have_the_same_bits() {
+    fn check<T: Real>() {
+        // Planes that whole lines fill, and others.
+        for s in [16, 784, 49, 1] {
+            let (n, c) = (3, 5);
+            let len = n * c * s;
+            let (x, dy) = (sample::<T>(len, 1, 0.5, 2.0), sample::<T>(len, 2, 0.1, 1.0));
+            let (mean, rstd) = (vec![T::ONE; c], sample::<T>(c, 3, 1.0, 0.1));
+            let bits = |v: &[T]| v.iter().map(|v| v.to_f64().to_bits()).collect::<Vec<_>>();
+            for isa in available() {
+                with_isa(isa, || {
+                    let [plain, past] = both_ways(len, |y: &mut [T]| {
+                        batch_norm_apply(n, c, s, &x, &mean, &rstd, None, None, y);
+                    });
+                    assert_eq!(bits(&plain), bits(&past), "{isa:?} {s}");
+                    let [plain, past] = both_ways(len, |dx: &mut [T]| {
+                        batch_norm_backward(
+                            n,
+                            c,
+                            s,
+                            &x,
+                            &dy,
+                            &mean,
+                            &rstd,
+                            None,
+                            true,
+                            Some(dx),
+                            None,
+                            None,
+                        );
+                    });
+                    assert_eq!(bits(&plain), bits(&past), "{isa:?} {s}");
+                });
+            }
+        }
+    }
+    check::<f32>();
+    check::<f64>();
 }
 
 fn check<T: Real>(n: usize, c: usize, s: usize, seed: u64) {
