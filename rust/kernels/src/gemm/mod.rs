@@ -1,13 +1,14 @@
 //! General matrix multiply: `C = act(A B + C0 + bias)`.
 //!
 //! `kernel` holds the register tiles, `band` rows of them, `pack` copies operands into the order in which tiles read them, `plan` cuts a
-//! product into blocks and tasks. An element of C is one chain of fused multiply-adds in k order per block of k, and the
+//! product into blocks and tasks, `outer` those that share a transposed A over a long k. An element of C is one chain of fused multiply-adds in k order per block of k, and the
 //! blocks are added in order; the blocks depend on k alone. So neither threads nor strides nor tile sizes show in the bits.
 mod act;
 pub(crate) mod band;
 pub(crate) mod buffer;
 pub(crate) mod dot;
 pub(crate) mod kernel;
+pub(crate) mod outer;
 pub(crate) mod pack;
 mod plan;
 mod sums;
@@ -19,8 +20,9 @@ use crate::element::Real;
 use crate::layout::numel;
 use crate::parallel::{Cost, is_interrupted};
 pub(crate) use act::apply as apply_activation;
+use outer::Outer;
 pub(crate) use plan::k_blocks;
-use plan::{Plan, cost, execute, threads_for};
+use plan::{Extra, Plan, cost, execute, threads_for};
 
 /// A matrix: element (i, j) is `data[offset + i * rs + j * cs]`; strides may be 0 or negative.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,18 @@ pub struct Mat<'a, T> {
     pub offset: usize,
     pub rs: isize,
     pub cs: isize,
+}
+
+impl<'a, T> Mat<'a, T> {
+    /// Dense rows of `cols` numbers.
+    pub fn dense(data: &'a [T], cols: usize) -> Self {
+        Mat {
+            data,
+            offset: 0,
+            rs: cols as isize,
+            cs: 1,
+        }
+    }
 }
 
 /// Activation applied in the epilogue, on the registers that hold the tile.
@@ -86,7 +100,7 @@ pub fn gemm<T: Real>(
 ) {
     let cost = cost::<T>(m, n, k);
     let plan = Plan::new(m, n, k, a, b, c, epilogue, threads_for(cost));
-    execute(&[plan], cost, (0, &|_| ()));
+    execute(&[plan], cost, Extra::NONE);
 }
 
 /// `batch = a_off.len()` products (m, k) (k, n); product i reads a at `a.offset + a_off[i]`, b at `b.offset + b_off[i]`,
@@ -147,7 +161,7 @@ pub fn gemm_batched<T: Real>(
             flops: one.flops * products as f64,
             bytes: one.bytes * products as f64,
         };
-        execute(&plans, cost, (0, &|_| ()));
+        execute(&plans, cost, Extra::NONE);
         if is_interrupted() {
             return;
         }
@@ -179,12 +193,6 @@ pub fn linear_backward<T: Real>(
     dw: Option<&mut [T]>,
     db: Option<&mut [T]>,
 ) {
-    let rows = |data, cols: usize| Mat {
-        data,
-        offset: 0,
-        rs: cols as isize,
-        cs: 1,
-    };
     let products = usize::from(dx.is_some()) + usize::from(dw.is_some());
     let mut work = cost::<T>(m, n, k);
     work.flops *= products as f64;
@@ -192,18 +200,23 @@ pub fn linear_backward<T: Real>(
     let threads = threads_for(work);
     let mut plans = Vec::with_capacity(2);
     if let Some(dw) = dw {
-        let (a, b) = (rows(dz, n).t(), rows(x, k));
+        let (a, b) = (Mat::dense(dz, n).t(), Mat::dense(x, k));
         plans.push(Plan::new(n, k, m, a, b, dw, Epilogue::default(), threads));
     }
     if let Some(dx) = dx {
-        let (a, b) = (rows(dz, n), rows(w, k));
+        let (a, b) = (Mat::dense(dz, n), Mat::dense(w, k));
         plans.push(Plan::new(m, k, n, a, b, dx, Epilogue::default(), threads));
     }
     let sums = db.map(|db| sums::ColumnSums::new(m, n, dz, db));
-    match &sums {
-        Some(sums) => execute(&plans, work, (sums.tasks(), &|i| sums.run(i))),
-        None => execute(&plans, work, (0, &|_| ())),
-    }
+    let Some(sums) = sums else {
+        return execute(&plans, work, Extra::NONE);
+    };
+    let extra = Extra {
+        before: 0,
+        after: sums.tasks(),
+        run: &|i| sums.run(i),
+    };
+    execute(&plans, work, extra);
 }
 
 /// One of the products of [`gemm_list`].
@@ -230,18 +243,22 @@ impl<'a, T> Product<'a, T> {
     }
 }
 
-/// Several independent products, and column sums `(m, n, x, out)` of dense matrices, in one region.
+/// Several independent products, sums of outer products and column sums `(m, n, x, out)` of dense matrices, in one region.
 pub(crate) fn gemm_list<T: Real>(
     products: &mut [Product<'_, T>],
+    outers: &[Outer<'_, T>],
     sums: &mut [(usize, usize, &[T], &mut [T])],
 ) {
     let mut work = Cost::default();
-    for p in products.iter() {
-        let [m, n, k] = p.size;
-        let one = cost::<T>(m, n, k);
+    let mut add = |one: Cost| {
         work.flops += one.flops;
         work.bytes += one.bytes;
+    };
+    for p in products.iter() {
+        let [m, n, k] = p.size;
+        add(cost::<T>(m, n, k));
     }
+    outers.iter().for_each(|o| add(o.cost()));
     let threads = threads_for(work);
     let plans = collect(products.iter_mut().map(|p| {
         let [m, n, k] = p.size;
@@ -255,17 +272,35 @@ pub(crate) fn gemm_list<T: Real>(
         sums.iter_mut()
             .map(|(m, n, x, out)| sums::ColumnSums::new(*m, *n, x, out)),
     );
-    let tasks = sums.iter().map(sums::ColumnSums::tasks).sum();
-    execute(
-        &plans,
-        work,
-        (tasks, &|mut task| {
+    let outer: usize = outers.iter().map(Outer::tasks).sum();
+    let small: usize = sums.iter().map(sums::ColumnSums::tasks).sum();
+    let before = outer.div_ceil(2);
+    let run = |task: usize| {
+        let mut task = task;
+        if (before..before + small).contains(&task) {
+            task -= before;
             for s in &sums {
                 if task < s.tasks() {
                     return s.run(task);
                 }
                 task -= s.tasks();
             }
-        }),
-    );
+        }
+        if task >= before {
+            task -= small;
+        }
+        for o in outers {
+            if task < o.tasks() {
+                return o.run(task);
+            }
+            task -= o.tasks();
+        }
+    };
+    let extra = Extra {
+        before,
+        after: small + outer - before,
+        run: &run,
+    };
+    execute(&plans, work, extra);
+    outers.iter().for_each(Outer::finish);
 }

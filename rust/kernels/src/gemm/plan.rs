@@ -33,7 +33,7 @@ pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> + Clone
 const PACK_RUN: usize = 64;
 
 /// Strips of rows that are packed together.
-const GROUP: usize = 8;
+pub(super) const GROUP: usize = 8;
 
 /// First strip, and how many at most.
 type Strips = (usize, usize);
@@ -432,32 +432,46 @@ impl<'a, T: Real> Plan<'a, T> {
     }
 }
 
-/// Runs all tasks of all plans, and `extra.1(0 .. extra.0)` among them.
-pub(crate) fn execute<T: Real>(
-    plans: &[Plan<'_, T>],
-    cost: Cost,
-    extra: (usize, &(dyn Fn(usize) + Sync)),
-) {
+/// Tasks beside those of plans: `run(0 .. before)` come before them, `run(before .. before + after)` after them.
+pub(crate) struct Extra<'a> {
+    pub before: usize,
+    pub after: usize,
+    pub run: &'a (dyn Fn(usize) + Sync),
+}
+
+impl Extra<'_> {
+    pub const NONE: Extra<'static> = Extra {
+        before: 0,
+        after: 0,
+        run: &|_| (),
+    };
+}
+
+/// Runs all tasks of all plans, and the extra ones. Threads begin at both ends: where tasks differ in size, the large ones belong there.
+pub(crate) fn execute<T: Real>(plans: &[Plan<'_, T>], cost: Cost, extra: Extra<'_>) {
     let run_list = |counts: &dyn Fn(&Plan<'_, T>) -> usize,
                     run: &(dyn Fn(&Plan<'_, T>, usize) + Sync),
-                    extra: (usize, &(dyn Fn(usize) + Sync))| {
+                    extra: Extra<'_>| {
         let mut ends = alloc::vec(plans.len());
-        ends.extend(plans.iter().scan(0, |end, p| {
+        ends.extend(plans.iter().scan(extra.before, |end, p| {
             *end += counts(p);
             Some(*end)
         }));
-        let total = ends.last().copied().unwrap_or(0);
-        if total + extra.0 == 0 {
+        let last = ends.last().copied().unwrap_or(extra.before);
+        if last + extra.after == 0 {
             return;
         }
-        for_each(total + extra.0, cost, &|task| {
+        for_each(last + extra.after, cost, &|task| {
+            if task < extra.before {
+                return (extra.run)(task);
+            }
             let i = ends.partition_point(|&end| end <= task);
             match plans.get(i) {
-                Some(plan) => run(plan, task - if i == 0 { 0 } else { ends[i - 1] }),
-                None => extra.1(task - total),
+                Some(plan) => run(plan, task - if i == 0 { extra.before } else { ends[i - 1] }),
+                None => (extra.run)(task - last + extra.before),
             }
         });
     };
-    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), (0, &|_| ()));
+    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), Extra::NONE);
     run_list(&|p| p.tasks(), &|p, i| p.run(i), extra);
 }

@@ -10,6 +10,7 @@ use super::{Cell, Grads, Rnn, Saved, Seeds, Weights, check};
 use crate::alloc;
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
+use crate::gemm::outer::{Outer, Side};
 use crate::gemm::{Mat, Product, gemm_list};
 use crate::parallel::{Cost, SharedMut, Team, for_each_chunk, is_interrupted};
 use crate::simd::{self, Isa, dispatch_on};
@@ -48,12 +49,7 @@ pub fn rnn_backward<T: Real>(
     let cost = alloc_steps::<T>(p, rows);
     let lanes = Lanes::new(p, lengths, cost, size_of_val(w.u));
     // Gates to units. Without a step before the first nobody asks what would go there.
-    let u = Packed::new(gates * h, h, 1, &|_| Mat {
-        data: w.u,
-        offset: 0,
-        rs: h as isize,
-        cs: 1,
-    });
+    let u = Packed::new(gates * h, h, 1, &|_| Mat::dense(w.u, h));
     let room = |wanted: bool, cols: usize| Buffer::<T>::new(if wanted { rows * cols } else { 0 });
     let before_reset = matches!(p.cell, Cell::Gru { before: true, .. });
     let dgates = room(true, wide);
@@ -114,67 +110,45 @@ pub fn rnn_backward<T: Real>(
         .map(|l| pack_rows(p, l, x));
     // SAFETY: pack_rows filled rows * i numbers.
     let x = packed.as_ref().map_or(x, |b| filled(b, p.i));
-    let dense = |data, cols: usize| Mat {
-        data,
-        offset: 0,
-        rs: cols as isize,
-        cs: 1,
-    };
     let dx_packed = Buffer::<T>::new(match (&grads.x, lengths) {
         (Some(_), Some(_)) => rows * p.i,
         _ => 0,
     });
-    let mut list = alloc::vec(4);
+    let mut list = alloc::vec(1);
+    let mut outers = alloc::vec(2);
     let mut sums = alloc::vec(3);
-    if let Some(out) = grads.w.as_deref_mut() {
-        list.push(Product::new(
-            [wide, p.i, rows],
-            dense(d, wide).t(),
-            dense(x, p.i),
-            out,
-        ));
-    }
     if let Some(out) = grads.x.as_deref_mut() {
         let out = match lengths {
             // SAFETY: room for the packed rows; any bits are numbers.
             Some(_) => unsafe { core::slice::from_raw_parts_mut(dx_packed.ptr(), rows * p.i) },
             None => &mut out[..],
         };
+        let (a, b) = (Mat::dense(d, wide), Mat::dense(w.w, p.i));
         list.push(Product {
             accumulate: grads.add_x && lengths.is_none(),
-            ..Product::new([rows, p.i, wide], dense(d, wide), dense(w.w, p.i), out)
+            ..Product::new([rows, p.i, wide], a, b, out)
         });
     }
+    // The state's part of a GRU's n has a gradient (or a factor) of its own.
+    let own = matches!(p.cell, Cell::Gru { .. });
+    let (m, own_rows) = if own { (2 * h, h) } else { (wide, 0) };
+    let (mut of_u, mut of_n) = (None, None);
     if let Some(out) = grads.u.as_deref_mut() {
-        match p.cell {
-            Cell::Gru { before, .. } => {
-                // The state's part of n has a gradient (or a factor) of its own.
-                let (first, last) = out.split_at_mut(2 * h * h);
-                let a = dense(d, wide).t();
-                list.push(Product::new(
-                    [2 * h, h, rows],
-                    a,
-                    dense(before_all, h),
-                    first,
-                ));
-                let (a, b) = if before {
-                    let a = Mat {
-                        offset: 2 * h,
-                        ..dense(d, wide)
-                    };
-                    (a.t(), dense(filled(&reset, h), h))
-                } else {
-                    (dense(filled(&dhidden, h), h).t(), dense(before_all, h))
-                };
-                list.push(Product::new([h, h, rows], a, b, last));
-            }
-            _ => list.push(Product::new(
-                [wide, h, rows],
-                dense(d, wide).t(),
-                dense(before_all, h),
-                out,
-            )),
-        }
+        let (first, last) = out.split_at_mut(m * h);
+        of_u = Some(Side::new(m, h, before_all, first));
+        of_n = own.then_some(last);
+    }
+    let of_w = grads.w.as_deref_mut();
+    let of_w = of_w.map(|out| Side::new(wide, p.i, x, out));
+    outers.push(Outer::new(rows, (d, wide, 0), of_w.into_iter().chain(of_u)));
+    if let Some(out) = of_n {
+        let (a, b) = if before_reset {
+            ((d, wide, 2 * h), filled(&reset, h))
+        } else {
+            ((filled(&dhidden, h), h, 0), before_all)
+        };
+        let side = Side::new(own_rows, h, b, out);
+        outers.push(Outer::new(rows, a, [side].into_iter()));
     }
     // The two biases have one gradient, but for the state's part of n.
     let mut bias = alloc::vec(wide);
@@ -187,7 +161,7 @@ pub fn rnn_backward<T: Real>(
             sums.push((rows, h, filled(&dhidden, h), &mut part[..]));
         }
     }
-    gemm_list(&mut list, &mut sums);
+    gemm_list(&mut list, &outers, &mut sums);
     drop(sums);
     if let Some(out) = grads.b_w.as_deref_mut() {
         out.copy_from_slice(&bias);
@@ -198,7 +172,7 @@ pub fn rnn_backward<T: Real>(
             out[2 * h..].copy_from_slice(&part);
         }
     }
-    drop(list);
+    drop((list, outers));
     if let (Some(out), Some(l)) = (grads.x.as_deref_mut(), lengths) {
         unpack_rows(p, l, filled(&dx_packed, p.i), p.i, grads.add_x, out);
     }
@@ -348,11 +322,11 @@ impl<T: Real> Call<'_, T> {
         };
         let rows = if later == 1 { 1 } else { active };
         for piece in u.pieces(blocks.clone(), rows) {
-            through_gates(piece.clone());
             let body = Backward {
                 block: u.span(&piece),
                 ..body
             };
+            through_gates(piece);
             dispatch_on(self.isa, body);
         }
         if self.before_reset {

@@ -255,18 +255,7 @@ fn inputs<T: Real>(p: &Rnn, rows: usize, w: &Weights<'_, T>, x: &[T], gates: &mu
         }
     }
     let some = w.b_w.is_some() || w.b_u.is_some();
-    let a = Mat {
-        data: x,
-        offset: 0,
-        rs: p.i as isize,
-        cs: 1,
-    };
-    let b = Mat {
-        data: w.w,
-        offset: 0,
-        rs: 1,
-        cs: p.i as isize,
-    };
+    let (a, b) = (Mat::dense(x, p.i), Mat::dense(w.w, p.i).t());
     let epilogue = Epilogue {
         bias: some.then_some(&bias[..]),
         ..Epilogue::default()
@@ -491,6 +480,10 @@ impl<T: Real> Call<'_, T> {
             }
             cell => {
                 for r in pieces(blocks) {
+                    let body = Forward {
+                        block: columns(&r),
+                        ..body
+                    };
                     for gate in 0..cell.gates() {
                         if gate == 2 && cell.has_hidden() {
                             product(2, r.clone(), a, hidden, hidden_at, false);
@@ -498,13 +491,7 @@ impl<T: Real> Call<'_, T> {
                             product(gate, r.clone(), a, gate_to(gate), at.gates, true);
                         }
                     }
-                    dispatch_on(
-                        self.isa,
-                        Forward {
-                            block: columns(&r),
-                            ..body
-                        },
-                    );
+                    dispatch_on(self.isa, body);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The gates of a block of units for all running sequences, forward and backward: maps by element, in registers.
 use super::{Cell, Forget};
 use crate::element::Real;
-use crate::simd::{Kernel, Simd, math};
+use crate::simd::{Kernel, Simd, math, prefetch};
 use crate::sum::{load, store};
 
 /// The last row count may be 0; each table has an entry per running sequence.
@@ -44,18 +44,42 @@ pub(super) struct Forward<'a, T> {
     pub ld: usize,
 }
 
-/// Runs `$body` for the vectors `$j` (column), `$n` (numbers) of the block.
+/// Runs `$body` for the vectors `$j` (column), `$n` (numbers) of the block: whole ones, of which the compiler knows it, and a rest.
 macro_rules! columns {
     ($S:ident, $block:expr, |$j:ident, $n:ident| $body:block) => {{
         let (first, count) = $block;
         let mut $j = first;
         let end = first + count;
-        while $j < end {
-            let $n = (end - $j).min($S::LANES);
+        while $j + $S::LANES <= end {
+            let $n = $S::LANES;
             $body
             $j += $S::LANES;
         }
+        if $j < end {
+            let $n = end - $j;
+            $body
+        }
     }};
+}
+
+/// Rows from one that is worked on to one that is fetched.
+const AHEAD: usize = 2;
+
+/// Fetches the block's part of a row, unless there is none. The rows of a step may lie a whole sequence apart, where no CPU guesses
+/// that they will be asked for.
+#[inline(always)]
+fn fetch<T>(row: *const T, (first, count): (usize, usize)) {
+    if !row.is_null() {
+        for j in (first..first + count).step_by(64 / size_of::<T>()) {
+            prefetch(row.wrapping_add(j));
+        }
+    }
+}
+
+/// Row that begins at `at` after `p`, or null if that is.
+#[inline(always)]
+fn row<T>(p: *const T, at: usize) -> *const T {
+    if p.is_null() { p } else { p.wrapping_add(at) }
 }
 
 impl<T: Real> Kernel<T> for Forward<'_, T> {
@@ -90,11 +114,23 @@ unsafe fn through_tanh<S: Simd>(g: S::V, y: S::V) -> S::V {
 }
 
 impl<T: Real> Forward<'_, T> {
+    /// Fetches what the gates of row `i` will write and the product does not.
+    #[inline(always)]
+    fn fetch(&self, i: usize) {
+        if i < self.at.y.len() {
+            fetch(self.y.wrapping_add(self.at.y[i]), self.block);
+            if self.keep {
+                fetch(row(self.cells, self.at.units[i]), self.block);
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn simple<S: Simd<T = T>, const RELU: bool>(&self) {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
+                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let (y, next) = (self.y.add(self.at.y[i]), self.next.add(i * self.ld));
                 columns!(S, self.block, |j, n| {
@@ -121,6 +157,7 @@ impl<T: Real> Forward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
+                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let (y, next) = (self.y.add(self.at.y[i]), self.next.add(i * self.ld));
                 let c = self.c.add(i * self.ld);
@@ -196,6 +233,7 @@ impl<T: Real> Forward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
+                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let (y, next) = (self.y.add(self.at.y[i]), self.next.add(i * self.ld));
                 let state = self.state.add(i * self.ld);
@@ -307,6 +345,32 @@ unsafe fn load_maybe<S: Simd>(p: *const S::T, j: usize, n: usize) -> S::V {
 }
 
 impl<T: Real> Backward<'_, T> {
+    /// Fetches what the gates of row `i` will read and write, but for what is compact.
+    #[inline(always)]
+    fn fetch(&self, i: usize) {
+        if i >= self.at.gates.len() {
+            return;
+        }
+        let (gates, units) = (self.at.gates[i], self.at.units[i]);
+        for gate in 0..self.cell.gates() {
+            let at = gates + gate * self.h;
+            if self.cell.saves_gates() {
+                fetch(self.gates.wrapping_add(at), self.block);
+            }
+            fetch(self.dgates.wrapping_add(at), self.block);
+        }
+        for p in [self.cells, self.hidden, self.dhidden, self.before] {
+            fetch(row(p, units), self.block);
+        }
+        for p in [
+            row(self.dy, self.at.y[i]),
+            self.h_before[i],
+            self.c_before[i],
+        ] {
+            fetch(p, self.block);
+        }
+    }
+
     /// Gradient of h: from the later steps and from outside.
     #[inline(always)]
     unsafe fn incoming<S: Simd<T = T>>(&self, i: usize, j: usize, n: usize) -> S::V {
@@ -337,6 +401,7 @@ impl<T: Real> Backward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
+                self.fetch(i + AHEAD);
                 let y = self.y.add(self.at.y[i]);
                 let before = self.before.add(self.at.units[i]);
                 columns!(S, self.block, |j, n| {
@@ -363,6 +428,7 @@ impl<T: Real> Backward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
+                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let c = self.cells.add(self.at.units[i]);
                 let before = self.before.add(self.at.units[i]);
@@ -419,6 +485,7 @@ impl<T: Real> Backward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
+                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let before = self.before.add(self.at.units[i]);
                 let dh_at = self.dh.add(i * self.ld);

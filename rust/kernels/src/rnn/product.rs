@@ -1,6 +1,7 @@
 //! A step's product: a few rows times packed weights, added to what is there.
 use crate::element::Real;
 use crate::gemm::Mat;
+use crate::gemm::band::Band;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::k_blocks;
 use crate::gemm::kernel::{Kernels, Tile, select, strips};
@@ -85,7 +86,11 @@ impl<T: Real> Packed<T> {
     ) -> impl Iterator<Item = Range<usize>> + Clone + use<T> {
         let each = match rows {
             1 => blocks.len().max(1),
-            _ => (PIECE / self.kernels.nr).max(1),
+            _ => {
+                let longest = k_blocks(self.k).next().map_or(1, |(_, kc)| kc.max(1));
+                let panel = longest * self.kernels.nr * size_of::<T>();
+                (PIECE / panel).clamp(1, (COLUMNS / self.kernels.nr).max(1))
+            }
         };
         let end = blocks.end;
         blocks.step_by(each).map(move |b| b..(b + each).min(end))
@@ -100,8 +105,11 @@ impl<T: Real> Packed<T> {
     }
 }
 
-/// Columns of a piece.
-const PIECE: usize = 128;
+/// Bytes of the weights of a piece's product: every strip of rows reads them again, so they have to stay in a second-level cache
+/// beside all the rest.
+const PIECE: usize = 64 << 10;
+/// Columns of a piece at most.
+const COLUMNS: usize = 128;
 
 /// Where a product goes: row i begins at `at + rows[i]`, and column j is j further.
 #[derive(Clone, Copy)]
@@ -137,6 +145,10 @@ pub(super) unsafe fn multiply<T: Real>(
         // SAFETY: the caller's promise.
         return unsafe { multiply_row(b, part, (k0, k), blocks, a, to) };
     }
+    if let Some(ldc) = spacing(to.rows) {
+        // SAFETY: the caller's promise.
+        return unsafe { multiply_bands(b, part, (k0, k), blocks, a, (to, ldc)) };
+    }
     let nr = b.kernels.nr;
     for block in blocks {
         let (column, cols) = b.block(block);
@@ -160,6 +172,49 @@ pub(super) unsafe fn multiply<T: Real>(
                 // SAFETY: panels have nr columns in each of their k rows; the rest is the caller's promise.
                 unsafe { b.kernels.run(height, &tile) };
             }
+        }
+    }
+}
+
+/// Distance of rows that are equally far apart, as those of a batch whose sequences have one length are.
+fn spacing(rows: &[usize]) -> Option<usize> {
+    let distance = rows[1].wrapping_sub(rows[0]);
+    rows.windows(2)
+        .all(|pair| pair[1].wrapping_sub(pair[0]) == distance)
+        .then_some(distance)
+}
+
+/// [`multiply`] into rows `ldc` apart: the tiles of a strip of rows in one call.
+unsafe fn multiply_bands<T: Real>(
+    b: &Packed<T>,
+    part: usize,
+    (k0, k): (usize, usize),
+    blocks: Range<usize>,
+    a: Rows<T>,
+    (to, ldc): (Target<'_, T>, usize),
+) {
+    let nr = b.kernels.nr;
+    let (column, cols) = b.span(&blocks);
+    for (l, kc) in k_blocks(k) {
+        for (i, height) in strips(a.count, b.kernels.mr) {
+            let band = Band {
+                k: kc,
+                // SAFETY: inside the rows.
+                a: unsafe { a.at.add(i * a.ld + l) },
+                a_rs: a.ld as isize,
+                a_ks: 1,
+                b: b.panel(blocks.start, part, k0 + l),
+                b_ks: nr as isize,
+                step: b.parts * b.k * nr,
+                // SAFETY: the columns are inside the rows of the target.
+                c: unsafe { to.at.add(to.rows[i] + column) },
+                ldc,
+                cols,
+                load_c: to.add || l > 0,
+                ..Band::none()
+            };
+            // SAFETY: panels have nr columns in each of their k rows; the rest is the caller's promise.
+            unsafe { b.kernels.run_band(height, &band) };
         }
     }
 }
