@@ -7,7 +7,7 @@ use super::Mat;
 use super::band::Band;
 use super::buffer::Buffer;
 use super::kernel::{Kernels, select, strips};
-use super::pack::{PACK_SLACK, pack_rows, pack_strips};
+use super::pack::{PACK_SLACK, RowsOf, pack_rows, pack_strips};
 use super::plan::{GROUP, cost, k_blocks, threads_for};
 use crate::alloc;
 use crate::element::Real;
@@ -19,16 +19,26 @@ use core::ops::Range;
 
 /// One of the products: `C (m, n) = A^T B` with the first `m` columns of A.
 pub(crate) struct Side<'a, T> {
-    pub m: usize,
-    pub n: usize,
-    /// Dense `(k, n)`.
-    pub b: &'a [T],
+    m: usize,
+    n: usize,
+    b: RowsOf<'a, T>,
     /// Dense `(m, n)`.
-    pub c: &'a mut [T],
+    c: &'a mut [T],
 }
 
 impl<'a, T> Side<'a, T> {
+    /// `b` is dense `(k, n)`.
     pub fn new(m: usize, n: usize, b: &'a [T], c: &'a mut [T]) -> Self {
+        let b = RowsOf::Mat(Mat::dense(b, n));
+        Side { m, n, b, c }
+    }
+
+    /// The k rows of B lie where a table says.
+    ///
+    /// # Safety
+    /// Each is the address of n numbers, to which nobody writes.
+    pub unsafe fn rows(m: usize, n: usize, b: &'a [SharedMut<T>], c: &'a mut [T]) -> Self {
+        let b = RowsOf::Table(b);
         Side { m, n, b, c }
     }
 }
@@ -36,7 +46,7 @@ impl<'a, T> Side<'a, T> {
 struct Part<'a, T> {
     m: usize,
     n: usize,
-    b: Mat<'a, T>,
+    b: RowsOf<'a, T>,
     c: SharedMut<T>,
     /// First of its panels among those of all parts.
     panel: usize,
@@ -63,6 +73,12 @@ pub(crate) struct Outer<'a, T> {
 /// Bytes of the C of all blocks of k up to which blocks are tasks: what the caches hold.
 const BLOCKS_BYTES: usize = 1 << 20;
 
+/// Tasks for each thread.
+const TASKS: usize = 2;
+
+/// Strips of a task at most: they are packed together.
+const STRIPS: usize = 64;
+
 /// Packed B that is taken along: half of a second-level cache of 512 KiB.
 const PANELS_BYTES: usize = 256 << 10;
 
@@ -81,12 +97,14 @@ impl<'a, T: Real> Outer<'a, T> {
         let mut parts = alloc::vec(2);
         for side in sides {
             assert!(side.c.len() >= numel(&[side.m, side.n]), "c is too short");
-            let b = Mat::dense(side.b, side.n);
-            b.check(k, side.n, "b");
+            match &side.b {
+                RowsOf::Mat(b) => b.check(k, side.n, "b"),
+                RowsOf::Table(rows) => assert_eq!(rows.len(), k, "rows of b"),
+            }
             parts.push(Part {
                 m: side.m,
                 n: side.n,
-                b,
+                b: side.b,
                 c: SharedMut(side.c.as_mut_ptr()),
                 panel: 0,
                 at: size,
@@ -115,10 +133,11 @@ impl<'a, T: Real> Outer<'a, T> {
         let split = threads > 1 && count > 1 && count * size <= BLOCKS_BYTES / size_of::<T>();
         let blocks = split.then(|| Buffer::new((count - 1) * size));
         let wanted = if threads > 1 { TASKS * threads } else { 1 };
+        let strip_count = m.div_ceil(kernels.mr);
         let runs = if split {
             wanted.div_ceil(count)
         } else {
-            wanted
+            wanted.max(strip_count.div_ceil(STRIPS))
         };
         Outer {
             a,
@@ -126,7 +145,7 @@ impl<'a, T: Real> Outer<'a, T> {
             k,
             parts,
             kernels,
-            runs: runs.min(m.div_ceil(kernels.mr)).max(1),
+            runs: runs.min(strip_count).max(1),
             blocks,
             size,
             work,
@@ -198,10 +217,10 @@ impl<'a, T: Real> Outer<'a, T> {
             unsafe { pack_strips(self.a, &group[..size], (k0, kc), room, to) };
         }
         let fits = (PANELS_BYTES / (kc.max(1) * nr * size_of::<T>())).max(1);
-        let runs = panels.div_ceil(fits);
-        let packed = Buffer::<T>::new(panels.div_ceil(runs) * kc * nr);
-        for run in 0..runs {
-            let (first, end) = (run * panels / runs, (run + 1) * panels / runs);
+        let turns = panels.div_ceil(fits).max(1);
+        let packed = Buffer::<T>::new(panels.div_ceil(turns) * kc * nr);
+        for turn in 0..turns {
+            let (first, end) = (turn * panels / turns, (turn + 1) * panels / turns);
             // The panels of a part among these, counted within the part, and where they are packed.
             let slice = |p: &Part<'_, T>| {
                 let last = p.panel + p.n.div_ceil(nr);
@@ -301,6 +320,3 @@ impl<T: Real> Kernel<T> for Sum<'_, T> {
         }
     }
 }
-
-/// Tasks for each thread.
-const TASKS: usize = 2;

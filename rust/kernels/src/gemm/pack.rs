@@ -2,6 +2,7 @@
 use super::Mat;
 use super::kernel::MAX_MR;
 use crate::element::{Number, Real};
+use crate::parallel::SharedMut;
 use crate::simd::{Isa, Kernel, Simd, dispatch_on, prefetch, transpose};
 
 impl<T> Mat<'_, T> {
@@ -152,10 +153,29 @@ impl<T: Real> Kernel<T> for PackB<'_, T> {
     }
 }
 
+/// Where dense rows of B lie.
+#[derive(Clone, Copy)]
+pub(crate) enum RowsOf<'a, T> {
+    /// At equal distances.
+    Mat(Mat<'a, T>),
+    /// Anywhere.
+    Table(&'a [SharedMut<T>]),
+}
+
+impl<T> RowsOf<'_, T> {
+    #[inline(always)]
+    fn at(&self, i: usize, j: usize) -> *const T {
+        match self {
+            RowsOf::Mat(b) => b.at(i, j),
+            RowsOf::Table(rows) => rows[i].0.wrapping_add(j).cast_const(),
+        }
+    }
+}
+
 /// Packs rows `k0 .. k0 + rows` of B, whose rows are dense, into panels `panels.0 .. panels.1` of `nr` columns of `n`: the panels
 /// lie `room` elements apart, and zeros stand in columns from `n` up. Row by row, as they lie in memory.
 struct PackRows<'a, T> {
-    b: Mat<'a, T>,
+    b: RowsOf<'a, T>,
     k0: usize,
     rows: usize,
     n: usize,
@@ -166,11 +186,11 @@ struct PackRows<'a, T> {
 }
 
 /// # Safety
-/// The range lies inside B (which was checked), and `out` has `rows * nr` elements for every panel, `room` apart, that nobody
+/// The range lies inside B (a matrix was checked, a table's rows have n elements), and `out` has `rows * nr` elements for every panel, `room` apart, that nobody
 /// else uses.
 pub(crate) unsafe fn pack_rows<T: Real>(
     isa: Isa,
-    b: Mat<'_, T>,
+    b: RowsOf<'_, T>,
     (k0, rows): (usize, usize),
     n: usize,
     panels: (usize, usize),

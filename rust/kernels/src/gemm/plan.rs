@@ -2,7 +2,7 @@
 use super::band::Band;
 use super::buffer::Buffer;
 use super::kernel::{Kernels, one_row, select, strips};
-use super::pack::{PACK_SLACK, pack_b, pack_rows, pack_strips};
+use super::pack::{PACK_SLACK, RowsOf, pack_b, pack_rows, pack_strips};
 use super::{Activation, Epilogue, Mat, act};
 use crate::alloc;
 use crate::element::Real;
@@ -223,7 +223,17 @@ impl<'a, T: Real> Plan<'a, T> {
     ) {
         let (isa, nr) = (self.kernels.isa, self.kernels.nr);
         // SAFETY: the range is inside B; out has room for these rows of every panel, that this task alone writes.
-        unsafe { pack_rows(isa, self.b, (k0, rows), self.n, panels, nr, (out, room)) }
+        unsafe {
+            pack_rows(
+                isa,
+                RowsOf::Mat(self.b),
+                (k0, rows),
+                self.n,
+                panels,
+                nr,
+                (out, room),
+            )
+        }
     }
 
     /// The shared copy of B: block after block, panel after panel.

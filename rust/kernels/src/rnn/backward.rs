@@ -54,7 +54,6 @@ pub fn rnn_backward<T: Real>(
     let before_reset = matches!(p.cell, Cell::Gru { before: true, .. });
     let dgates = room(true, wide);
     let dhidden = room(p.cell.has_hidden(), h);
-    let before = room(true, h);
     let reset = room(before_reset, h);
     let null = core::ptr::null_mut();
     let read = |s: Option<&[T]>| SharedMut(s.map_or(null, |s| s.as_ptr().cast_mut()));
@@ -76,7 +75,6 @@ pub fn rnn_backward<T: Real>(
         c0: read(c0),
         dgates: &dgates,
         dhidden: &dhidden,
-        before: &before,
         reset: &reset,
         dh0: write(&mut grads.h0),
         dc0: write(&mut grads.c0),
@@ -100,7 +98,13 @@ pub fn rnn_backward<T: Real>(
         core::slice::from_raw_parts(b.ptr().cast_const(), rows * cols)
     };
     let d = filled(&dgates, wide);
-    let before_all = filled(&before, h);
+    let zeros = Buffer::<T>::new(h);
+    // SAFETY: the buffer has h numbers; any bits are numbers.
+    unsafe { core::slice::from_raw_parts_mut(zeros.ptr(), h) }.fill(T::ZERO);
+    let before = match grads.u {
+        Some(_) => call.rows_before(&lanes, rows, SharedMut(zeros.ptr())),
+        None => Vec::new(),
+    };
     if let Some(out) = grads.peephole.as_deref_mut() {
         let cells = saved.cells.unwrap_or_default();
         peephole(p, &lanes, d, cells, c0, out);
@@ -131,23 +135,26 @@ pub fn rnn_backward<T: Real>(
     }
     // The state's part of a GRU's n has a gradient (or a factor) of its own.
     let own = matches!(p.cell, Cell::Gru { .. });
-    let (m, own_rows) = if own { (2 * h, h) } else { (wide, 0) };
+    let m = if own { 2 * h } else { wide };
     let (mut of_u, mut of_n) = (None, None);
     if let Some(out) = grads.u.as_deref_mut() {
         let (first, last) = out.split_at_mut(m * h);
-        of_u = Some(Side::new(m, h, before_all, first));
+        // SAFETY: rows of h numbers of y, h0 and zeros.
+        of_u = Some(unsafe { Side::rows(m, h, &before, first) });
         of_n = own.then_some(last);
     }
     let of_w = grads.w.as_deref_mut();
     let of_w = of_w.map(|out| Side::new(wide, p.i, x, out));
     outers.push(Outer::new(rows, (d, wide, 0), of_w.into_iter().chain(of_u)));
     if let Some(out) = of_n {
-        let (a, b) = if before_reset {
-            ((d, wide, 2 * h), filled(&reset, h))
+        let (a, side) = if before_reset {
+            let side = Side::new(h, h, filled(&reset, h), out);
+            ((d, wide, 2 * h), side)
         } else {
-            ((filled(&dhidden, h), h, 0), before_all)
+            // SAFETY: as above.
+            let side = unsafe { Side::rows(h, h, &before, out) };
+            ((filled(&dhidden, h), h, 0), side)
         };
-        let side = Side::new(own_rows, h, b, out);
         outers.push(Outer::new(rows, a, [side].into_iter()));
     }
     // The two biases have one gradient, but for the state's part of n.
@@ -195,7 +202,6 @@ struct Call<'a, T> {
     c0: SharedMut<T>,
     dgates: &'a Buffer<T>,
     dhidden: &'a Buffer<T>,
-    before: &'a Buffer<T>,
     reset: &'a Buffer<T>,
     dh0: SharedMut<T>,
     dc0: SharedMut<T>,
@@ -317,7 +323,6 @@ impl<T: Real> Call<'_, T> {
             wide_ld: st.wide_ld,
             dhidden: self.dhidden.ptr(),
             dreset: st.dreset.ptr().cast_const(),
-            before: self.before.ptr(),
             reset: self.reset.ptr(),
         };
         let rows = if later == 1 { 1 } else { active };
@@ -345,10 +350,31 @@ impl<T: Real> Call<'_, T> {
         }
     }
 
-    /// Where h and c before a step lie: rows of the results of the step before, or initial states, or null.
+    /// Where the h before each step lies, in the order of the rows of gates: in y, in h0, or zeros.
+    fn rows_before(&self, lanes: &Lanes, rows: usize, zeros: SharedMut<T>) -> Vec<SharedMut<T>> {
+        let p = self.p;
+        let mut before = alloc::vec(rows);
+        before.resize(rows, zeros);
+        for lane in &lanes.lanes {
+            for (i, (&n, &len)) in lane.seq.iter().zip(&lane.len).enumerate() {
+                if len > 0 && !self.h0.0.is_null() {
+                    before[lane.row(i, 0)] = SharedMut(self.h0.0.wrapping_add(n * p.h));
+                }
+                for s in 1..len {
+                    let y = lane.y_row(i, s - 1) * p.y_row + p.column;
+                    before[lane.row(i, s)] = SharedMut(self.y.0.wrapping_add(y));
+                }
+            }
+        }
+        before
+    }
+
+    /// Where the h (of a GRU) and c before a step lie: rows of the results of the step before, or initial states, or null.
     fn states_before(&self, st: &States<'_, T>, s: usize, active: usize) -> [Vec<*const T>; 2] {
         let (p, h) = (self.p, self.p.h);
-        let rows = || 0..active;
+        let rows = |wanted: bool| 0..if wanted { active } else { 0 };
+        let of_h = rows(matches!(p.cell, Cell::Gru { .. }));
+        let of_c = rows(p.cell.has_cells());
         if s == 0 {
             let initial = |from: *const T, i: usize| {
                 if from.is_null() {
@@ -357,15 +383,18 @@ impl<T: Real> Call<'_, T> {
                     from.wrapping_add(st.lane.seq[i] * h)
                 }
             };
-            return [self.h0.0.cast_const(), self.c0.0.cast_const()]
-                .map(|from| alloc::collect(rows().map(|i| initial(from, i))));
+            let (h0, c0) = (self.h0.0.cast_const(), self.c0.0.cast_const());
+            return [
+                alloc::collect(of_h.map(|i| initial(h0, i))),
+                alloc::collect(of_c.map(|i| initial(c0, i))),
+            ];
         }
         let (y, c) = (self.y.0.cast_const(), self.cells.0.cast_const());
         let at_y = |i| y.wrapping_add(st.lane.y_row(i, s - 1) * p.y_row + p.column);
         let at_c = |i| c.wrapping_add(st.lane.row(i, s - 1) * h);
         [
-            alloc::collect(rows().map(at_y)),
-            alloc::collect(rows().map(at_c)),
+            alloc::collect(of_h.map(at_y)),
+            alloc::collect(of_c.map(at_c)),
         ]
     }
 

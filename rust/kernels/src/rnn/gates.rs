@@ -290,7 +290,7 @@ pub(super) struct Backward<'a, T> {
     pub cells: *const T,
     pub hidden: *const T,
     pub peephole: *const T,
-    /// Where the h (rows of y or of h0) and c before this step lie.
+    /// Where the h (rows of y or of h0; only of a GRU) and c before this step lie.
     pub h_before: &'a [*const T],
     pub c_before: &'a [*const T],
     pub y: *const T,
@@ -309,8 +309,7 @@ pub(super) struct Backward<'a, T> {
     pub dhidden: *mut T,
     /// Gradient of r * h, compact.
     pub dreset: *const T,
-    /// h before the step, in the order of the rows of gates; and r * h.
-    pub before: *mut T,
+    /// r * h before the step, in the order of the rows of gates.
     pub reset: *mut T,
 }
 
@@ -359,15 +358,24 @@ impl<T: Real> Backward<'_, T> {
             }
             fetch(self.dgates.wrapping_add(at), self.block);
         }
-        for p in [self.cells, self.hidden, self.dhidden, self.before] {
+        let null = core::ptr::null();
+        let of_units = match self.cell {
+            Cell::Tanh | Cell::Relu => [null; 2],
+            Cell::Lstm(_) => [self.cells, null],
+            Cell::Gru { before: false, .. } => [self.hidden, self.dhidden],
+            Cell::Gru { .. } => [self.reset, null],
+        };
+        for p in of_units {
             fetch(row(p, units), self.block);
         }
-        for p in [
-            row(self.dy, self.at.y[i]),
-            self.h_before[i],
-            self.c_before[i],
-        ] {
-            fetch(p, self.block);
+        fetch(row(self.dy, self.at.y[i]), self.block);
+        if !self.cell.saves_gates() {
+            fetch(row(self.y, self.at.y[i]), self.block);
+        }
+        for before in [self.h_before, self.c_before] {
+            if let Some(&p) = before.get(i) {
+                fetch(p, self.block);
+            }
         }
     }
 
@@ -403,7 +411,6 @@ impl<T: Real> Backward<'_, T> {
             unsafe {
                 self.fetch(i + AHEAD);
                 let y = self.y.add(self.at.y[i]);
-                let before = self.before.add(self.at.units[i]);
                 columns!(S, self.block, |j, n| {
                     let dh = self.incoming::<S>(i, j, n);
                     let y = load::<S>(y.add(j), n);
@@ -414,7 +421,6 @@ impl<T: Real> Backward<'_, T> {
                         through_tanh::<S>(dh, y)
                     };
                     self.put::<S>(i, 0, j, da, n);
-                    store::<S>(before.add(j), load_maybe::<S>(self.h_before[i], j, n), n);
                 });
             }
         }
@@ -431,7 +437,6 @@ impl<T: Real> Backward<'_, T> {
                 self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let c = self.cells.add(self.at.units[i]);
-                let before = self.before.add(self.at.units[i]);
                 columns!(S, self.block, |j, n| {
                     let one = S::c(1.0);
                     let dh = self.incoming::<S>(i, j, n);
@@ -473,7 +478,6 @@ impl<T: Real> Backward<'_, T> {
                     self.put::<S>(i, at_g, j, dzg, n);
                     self.put::<S>(i, at_o, j, dzo, n);
                     store::<S>(self.dc.add(i * self.ld + j), back, n);
-                    store::<S>(before.add(j), load_maybe::<S>(self.h_before[i], j, n), n);
                 });
             }
         }
@@ -487,7 +491,6 @@ impl<T: Real> Backward<'_, T> {
             unsafe {
                 self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
-                let before = self.before.add(self.at.units[i]);
                 let dh_at = self.dh.add(i * self.ld);
                 columns!(S, self.block, |j, n| {
                     let one = S::c(1.0);
@@ -495,7 +498,6 @@ impl<T: Real> Backward<'_, T> {
                     let (r, z) = (load::<S>(a.add(j), n), load::<S>(a.add(h + j), n));
                     let new = load::<S>(a.add(2 * h + j), n);
                     let old = load_maybe::<S>(self.h_before[i], j, n);
-                    store::<S>(before.add(j), old, n);
                     let (of_new, of_old) = if swapped {
                         (z, S::sub(one, z))
                     } else {
