@@ -139,7 +139,7 @@ impl<T: Real> Forward<'_, T> {
                         // Written so that NaN stays NaN.
                         S::max(S::zero(), a)
                     } else {
-                        math::tanh::<S>(a)
+                        math::gate_tanh::<S>(a)
                     };
                     store::<S>(y.add(j), h, n);
                     store::<S>(next.add(j), h, n);
@@ -170,15 +170,15 @@ impl<T: Real> Forward<'_, T> {
                         zi = S::fma(load::<S>(self.peephole.add(j), n), old, zi);
                     }
                     let one = S::c(1.0);
-                    let gi = math::sigmoid::<S>(zi);
-                    let gg = math::tanh::<S>(load::<S>(a.add(at_g * h + j), n));
+                    let gi = math::gate::<S>(zi);
+                    let gg = math::gate_tanh::<S>(load::<S>(a.add(at_g * h + j), n));
                     let kept = match forget {
                         Forget::Gate => {
                             let mut zf = load::<S>(a.add(h + j), n);
                             if peephole {
                                 zf = S::fma(load::<S>(self.peephole.add(h + j), n), old, zf);
                             }
-                            let gf = math::sigmoid::<S>(zf);
+                            let gf = math::gate::<S>(zf);
                             if self.keep {
                                 store::<S>(a.add(h + j), gf, n);
                             }
@@ -191,8 +191,8 @@ impl<T: Real> Forward<'_, T> {
                     if peephole {
                         zo = S::fma(load::<S>(self.peephole.add((at_o - 1) * h + j), n), new, zo);
                     }
-                    let go = math::sigmoid::<S>(zo);
-                    let out = S::mul(go, math::tanh::<S>(new));
+                    let go = math::gate::<S>(zo);
+                    let out = S::mul(go, math::gate_tanh::<S>(new));
                     if self.keep {
                         store::<S>(a.add(j), gi, n);
                         store::<S>(a.add(at_g * h + j), gg, n);
@@ -217,8 +217,8 @@ impl<T: Real> Forward<'_, T> {
                 let a = self.gates.add(self.at.gates[i]);
                 let (state, next) = (self.state.add(i * self.ld), self.next.add(i * self.ld));
                 columns!(S, self.block, |j, n| {
-                    let r = math::sigmoid::<S>(load::<S>(a.add(j), n));
-                    let z = math::sigmoid::<S>(load::<S>(a.add(h + j), n));
+                    let r = math::gate::<S>(load::<S>(a.add(j), n));
+                    let z = math::gate::<S>(load::<S>(a.add(h + j), n));
                     store::<S>(a.add(j), r, n);
                     store::<S>(a.add(h + j), z, n);
                     store::<S>(next.add(j), S::mul(r, load::<S>(state.add(j), n)), n);
@@ -241,10 +241,10 @@ impl<T: Real> Forward<'_, T> {
                     let zn = load::<S>(a.add(2 * h + j), n);
                     let mut z = load::<S>(a.add(h + j), n);
                     let new = if before {
-                        math::tanh::<S>(zn)
+                        math::gate_tanh::<S>(zn)
                     } else {
-                        let r = math::sigmoid::<S>(load::<S>(a.add(j), n));
-                        z = math::sigmoid::<S>(z);
+                        let r = math::gate::<S>(load::<S>(a.add(j), n));
+                        z = math::gate::<S>(z);
                         let to = self.hidden.add(self.hidden_at[i] + j).cast_mut();
                         let mut part = load::<S>(to, n);
                         if !self.b_n.is_null() {
@@ -257,7 +257,7 @@ impl<T: Real> Forward<'_, T> {
                             store::<S>(a.add(j), r, n);
                             store::<S>(a.add(h + j), z, n);
                         }
-                        math::tanh::<S>(S::fma(r, part, zn))
+                        math::gate_tanh::<S>(S::fma(r, part, zn))
                     };
                     if self.keep {
                         store::<S>(a.add(2 * h + j), new, n);
@@ -442,7 +442,7 @@ impl<T: Real> Backward<'_, T> {
                     let dh = self.incoming::<S>(i, j, n);
                     let (gi, gg) = (load::<S>(a.add(j), n), load::<S>(a.add(at_g * h + j), n));
                     let go = load::<S>(a.add(at_o * h + j), n);
-                    let new = math::tanh::<S>(load::<S>(c.add(j), n));
+                    let new = math::gate_tanh::<S>(load::<S>(c.add(j), n));
                     let old = load_maybe::<S>(self.c_before[i], j, n);
                     let peephole = !self.peephole.is_null();
                     let dzo = through_sigmoid::<S>(S::mul(dh, new), go);

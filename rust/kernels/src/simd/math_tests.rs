@@ -12,6 +12,8 @@ enum F {
     Log1p,
     Tanh,
     Sigmoid,
+    Gate,
+    GateTanh,
     Softplus,
     Erf,
     Sin,
@@ -20,13 +22,15 @@ enum F {
     Gelu,
     GeluTanh,
 }
-const ALL: [F; 13] = [
+const ALL: [F; 15] = [
     F::Exp,
     F::Expm1,
     F::Log,
     F::Log1p,
     F::Tanh,
     F::Sigmoid,
+    F::Gate,
+    F::GateTanh,
     F::Softplus,
     F::Erf,
     F::Sin,
@@ -50,6 +54,8 @@ fn bound(f: F, x: f64, double: bool) -> (f64, f64) {
         F::Sin | F::Cos => (0.0, if double { 1e-15 } else { unit }),
         F::Erf if double => (0.0, 1e-15),
         F::Gelu | F::GeluTanh => (1.0, 4.0 * unit * x.abs().min(1e30)),
+        // What is below the normal numbers stays at their end.
+        F::Gate => (4.0 + more, 2f64.powi(if double { -1021 } else { -125 })),
         // x times a sigmoid that may be subnormal.
         F::Silu => (
             6.0 + more,
@@ -72,8 +78,8 @@ fn oracle(f: F, x: f64) -> f64 {
         F::Expm1 => x.exp_m1(),
         F::Log => x.ln(),
         F::Log1p => x.ln_1p(),
-        F::Tanh => x.tanh(),
-        F::Sigmoid => sigmoid(x),
+        F::Tanh | F::GateTanh => x.tanh(),
+        F::Sigmoid | F::Gate => sigmoid(x),
         F::Softplus if x.is_nan() => x,
         F::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
         F::Erf => erf(x),
@@ -101,6 +107,8 @@ simd_fn! {
                 F::Log1p => math::log_1p::<S>(v),
                 F::Tanh => math::tanh::<S>(v),
                 F::Sigmoid => math::sigmoid::<S>(v),
+                F::Gate => math::gate::<S>(v),
+                F::GateTanh => math::gate_tanh::<S>(v),
                 F::Softplus => math::softplus::<S>(v),
                 F::Erf => math::erf::<S>(v),
                 F::Sin => math::sin::<S>(v),
@@ -290,7 +298,7 @@ fn signed_zeros_and_limits() {
             apply(isa, f, &[x], &mut y);
             y[0]
         };
-        for f in [F::Expm1, F::Log1p, F::Tanh, F::Erf, F::Sin] {
+        for f in [F::Expm1, F::Log1p, F::Tanh, F::GateTanh, F::Erf, F::Sin] {
             assert!(
                 at(f, -0.0).to_bits() == (-0.0f32).to_bits(),
                 "{isa:?} {f:?}(-0)"
@@ -303,6 +311,7 @@ fn signed_zeros_and_limits() {
         assert_eq!(at(F::Exp, f32::NEG_INFINITY), 0.0);
         assert_eq!(at(F::Exp, 0.0), 1.0);
         assert_eq!(at(F::Tanh, f32::INFINITY), 1.0);
+        assert_eq!(at(F::GateTanh, f32::INFINITY), 1.0);
         assert_eq!(at(F::Sigmoid, f32::NEG_INFINITY), 0.0);
         assert_eq!(at(F::Gelu, f32::NEG_INFINITY), 0.0);
         assert_eq!(at(F::Silu, f32::INFINITY), f32::INFINITY);
