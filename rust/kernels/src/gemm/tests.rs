@@ -1,6 +1,7 @@
+use super::outer::Side;
 use super::plan::k_blocks;
 use super::*;
-use crate::parallel::with_forced_threads;
+use crate::parallel::{SharedMut, with_forced_threads};
 use crate::reference::gemm as naive;
 use crate::simd::{available, with_isa};
 use proptest::prelude::*;
@@ -196,6 +197,55 @@ fn threads_and_strides_do_not_show() {
     same_bits::<f32>(31, 10, 84);
     same_bits::<f64>(33, 40, 50);
     same_bits::<f64>(40, 1, 77);
+}
+
+/// Two products with one A in one go, the second with fewer columns of A and rows of B from a table, on 1, 2, 3 and 8 threads: the bits
+/// of separate products.
+fn outer_bits<T: Real>(k: usize, (width, first): (usize, usize), m: [usize; 2], n: [usize; 2]) {
+    let a = numbers::<T>(k * width, 5);
+    let b = n.map(|n| numbers::<T>(k * n, 6));
+    let want = [0, 1].map(|i| {
+        let mut c = vec![T::ONE; m[i] * n[i]];
+        let a = Mat {
+            offset: first,
+            ..Mat::dense(&a, width)
+        };
+        let b = Mat::dense(&b[i], n[i]);
+        gemm(m[i], n[i], k, a.t(), b, &mut c, Epilogue::default());
+        c
+    });
+    // Rows in another place and order.
+    let mut moved = b[1].clone();
+    moved.reverse();
+    moved.chunks_exact_mut(n[1].max(1)).for_each(<[T]>::reverse);
+    let at = |row: usize| SharedMut(moved[(k - 1 - row) * n[1]..].as_ptr().cast_mut());
+    let table: Vec<_> = (0..k).map(at).collect();
+    for threads in [1, 2, 3, 8] {
+        let mut c = want.clone().map(|c| vec![T::ONE; c.len()]);
+        with_forced_threads(threads, || {
+            let [c0, c1] = &mut c;
+            let sides = [
+                Side::new(m[0], n[0], &b[0], c0),
+                // SAFETY: each row of the table has n numbers.
+                unsafe { Side::rows(m[1], n[1], &table, c1) },
+            ];
+            let outer = Outer::new(k, (&a, width, first), sides.into_iter());
+            gemm_list(&mut [], &[outer], &mut []);
+        });
+        assert!(c == want, "{k} {width} {m:?} {n:?}, {threads} threads");
+    }
+}
+
+#[test]
+fn outer_products_are_products() {
+    // Blocks of k as tasks, and runs of rows.
+    outer_bits::<f32>(1300, (40, 0), [40, 40], [20, 33]);
+    outer_bits::<f32>(800, (90, 7), [83, 41], [48, 5]);
+    outer_bits::<f32>(400, (700, 0), [700, 500], [130, 300]);
+    outer_bits::<f32>(5, (30, 3), [24, 13], [1, 17]);
+    outer_bits::<f32>(0, (8, 0), [8, 8], [3, 2]);
+    outer_bits::<f64>(900, (31, 1), [30, 7], [9, 64]);
+    outer_bits::<f64>(500, (400, 0), [400, 400], [100, 0]);
 }
 
 #[test]
