@@ -5,7 +5,7 @@ use super::forward::{
 };
 use super::gates::Backward;
 use super::lanes::{Lane, Lanes};
-use super::product::{Packed, Rows, Target, multiply};
+use super::product::{Meanwhile, Packed, Rows, Target, multiply};
 use super::{Cell, Grads, Rnn, Saved, Seeds, Weights, check};
 use crate::alloc;
 use crate::element::Real;
@@ -263,7 +263,8 @@ impl<T: Real> Call<'_, T> {
                        count: usize,
                        blocks: Range<usize>,
                        to: &Buffer<T>,
-                       add: bool| {
+                       add: bool,
+                       meanwhile: Option<Meanwhile<'_>>| {
             let a = Rows {
                 at: from.ptr().wrapping_add(k.0).cast_const(),
                 ld: st.wide_ld,
@@ -275,25 +276,25 @@ impl<T: Real> Call<'_, T> {
                 add,
             };
             // SAFETY: as above.
-            unsafe { multiply(u, 0, k, blocks, a, to) };
+            unsafe { multiply(u, 0, k, blocks, a, to, meanwhile) };
         };
-        let through_gates = |blocks: Range<usize>| {
+        let through_gates = |blocks: Range<usize>, meanwhile: Option<Meanwhile<'_>>| {
             if later == 0 {
                 return;
             }
             match p.cell {
                 Cell::Gru { before: true, .. } => {
-                    product((0, 2 * h), from, later, blocks, &st.dh, true);
+                    product((0, 2 * h), from, later, blocks, &st.dh, true, meanwhile);
                 }
                 cell => {
                     let add = matches!(cell, Cell::Gru { .. });
-                    product((0, p.wide()), from, later, blocks, &st.dh, add);
+                    product((0, p.wide()), from, later, blocks, &st.dh, add, meanwhile);
                 }
             }
         };
         let Some(s) = s else {
             for piece in u.pieces(blocks, later) {
-                through_gates(piece);
+                through_gates(piece, None);
             }
             return;
         };
@@ -304,6 +305,8 @@ impl<T: Real> Call<'_, T> {
         let body = Backward {
             cell: p.cell,
             reset_pass: false,
+            // One row is multiplied otherwise.
+            fetched: later > 1,
             at,
             h,
             block: (0, 0),
@@ -331,7 +334,11 @@ impl<T: Real> Call<'_, T> {
                 block: u.span(&piece),
                 ..body
             };
-            through_gates(piece);
+            let meanwhile = Meanwhile {
+                rows: body.rows(),
+                fetch: &|some| body.fetch_rows(some),
+            };
+            through_gates(piece, Some(meanwhile));
             dispatch_on(self.isa, body);
         }
         if self.before_reset {
@@ -339,7 +346,15 @@ impl<T: Real> Call<'_, T> {
                 team.barrier();
             }
             for piece in u.pieces(blocks, active) {
-                product((2 * h, h), to, active, piece.clone(), &st.dreset, false);
+                product(
+                    (2 * h, h),
+                    to,
+                    active,
+                    piece.clone(),
+                    &st.dreset,
+                    false,
+                    None,
+                );
                 let body = Backward {
                     reset_pass: true,
                     block: u.span(&piece),

@@ -443,7 +443,7 @@ impl<T: Real> Call<'_, T> {
                 let to = Target { at: to, rows, add };
                 // SAFETY: a is compact, with a row per sequence; `to` is a row of the gates (or of the state's part of n) per
                 // running sequence, of which this thread alone uses these columns; nobody writes the state in this step.
-                unsafe { multiply(u, gate, (0, p.h), r, a, to) };
+                unsafe { multiply(u, gate, (0, p.h), r, a, to, None) };
             };
         let gate_to = |gate: usize| self.gates.0.wrapping_add(gate * p.h);
         match p.cell {

@@ -3,6 +3,7 @@ use super::{Cell, Forget};
 use crate::element::Real;
 use crate::simd::{Kernel, Simd, math, prefetch};
 use crate::sum::{load, store};
+use core::ops::Range;
 
 /// The last row count may be 0; each table has an entry per running sequence.
 #[derive(Clone, Copy)]
@@ -282,6 +283,8 @@ pub(super) struct Backward<'a, T> {
     pub cell: Cell,
     /// The second pass of a GRU that resets before the product: r.
     pub reset_pass: bool,
+    /// The lines were fetched during the product before.
+    pub fetched: bool,
     pub at: Tables<'a>,
     pub h: usize,
     pub block: (usize, usize),
@@ -344,37 +347,62 @@ unsafe fn load_maybe<S: Simd>(p: *const S::T, j: usize, n: usize) -> S::V {
 }
 
 impl<T: Real> Backward<'_, T> {
-    /// Fetches what the gates of row `i` will read and write, but for what is compact.
+    /// Rows of arrays that the gates of one sequence read and write, but for what is compact.
+    fn arrays(&self) -> usize {
+        2 * self.cell.gates() + 5
+    }
+
+    /// One of them, or null.
+    #[inline(always)]
+    fn array(&self, i: usize, which: usize) -> *const T {
+        let gates = self.cell.gates();
+        if which < 2 * gates {
+            let at = self.at.gates[i] + which / 2 * self.h;
+            return match (which % 2, self.cell.saves_gates()) {
+                (0, _) => self.dgates.wrapping_add(at).cast_const(),
+                (_, true) => self.gates.wrapping_add(at),
+                _ => core::ptr::null(),
+            };
+        }
+        let of_units = |p| row(p, self.at.units[i]);
+        let before = |p: &[*const T]| p.get(i).map_or(core::ptr::null(), |&p| p);
+        match (which - 2 * gates, self.cell) {
+            (0, _) => row(self.dy, self.at.y[i]),
+            (1, Cell::Tanh | Cell::Relu) => row(self.y, self.at.y[i]),
+            (1, _) => before(self.h_before),
+            (2, _) => before(self.c_before),
+            (3, Cell::Lstm(_)) => of_units(self.cells),
+            (3, Cell::Gru { before: false, .. }) => of_units(self.hidden),
+            (4, Cell::Gru { before: false, .. }) => of_units(self.dhidden),
+            (4, Cell::Gru { .. }) => of_units(self.reset),
+            _ => core::ptr::null(),
+        }
+    }
+
+    /// Fetches what the gates of row `i` will read and write.
     #[inline(always)]
     fn fetch(&self, i: usize) {
-        if i >= self.at.gates.len() {
-            return;
-        }
-        let (gates, units) = (self.at.gates[i], self.at.units[i]);
-        for gate in 0..self.cell.gates() {
-            let at = gates + gate * self.h;
-            if self.cell.saves_gates() {
-                fetch(self.gates.wrapping_add(at), self.block);
+        if !self.fetched && i < self.at.gates.len() {
+            for which in 0..self.arrays() {
+                fetch(self.array(i, which), self.block);
             }
-            fetch(self.dgates.wrapping_add(at), self.block);
         }
-        let null = core::ptr::null();
-        let of_units = match self.cell {
-            Cell::Tanh | Cell::Relu => [null; 2],
-            Cell::Lstm(_) => [self.cells, null],
-            Cell::Gru { before: false, .. } => [self.hidden, self.dhidden],
-            Cell::Gru { .. } => [self.reset, null],
-        };
-        for p in of_units {
-            fetch(row(p, units), self.block);
-        }
-        fetch(row(self.dy, self.at.y[i]), self.block);
-        if !self.cell.saves_gates() {
-            fetch(row(self.y, self.at.y[i]), self.block);
-        }
-        for before in [self.h_before, self.c_before] {
-            if let Some(&p) = before.get(i) {
-                fetch(p, self.block);
+    }
+
+    /// Rows that [`Backward::fetch_rows`] counts.
+    pub fn rows(&self) -> usize {
+        self.at.gates.len() * self.arrays()
+    }
+
+    /// Fetches some of them.
+    pub fn fetch_rows(&self, some: Range<usize>) {
+        let arrays = self.arrays();
+        let (mut i, mut which) = (some.start / arrays, some.start % arrays);
+        for _ in some {
+            fetch(self.array(i, which), self.block);
+            which += 1;
+            if which == arrays {
+                (i, which) = (i + 1, 0);
             }
         }
     }

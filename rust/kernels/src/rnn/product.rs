@@ -128,6 +128,13 @@ pub(super) struct Rows<T> {
     pub count: usize,
 }
 
+/// What a product fetches for what comes after it, while it leaves the memory alone.
+pub(super) struct Meanwhile<'a> {
+    /// How many rows.
+    pub rows: usize,
+    pub fetch: &'a dyn Fn(Range<usize>),
+}
+
 /// `to[i, j] (+)= sum_l a[i, l] b[k0 + l, j]` over `k` rows of a part of the packed weights, for the columns of `blocks`.
 ///
 /// # Safety
@@ -140,6 +147,7 @@ pub(super) unsafe fn multiply<T: Real>(
     blocks: Range<usize>,
     a: Rows<T>,
     to: Target<'_, T>,
+    meanwhile: Option<Meanwhile<'_>>,
 ) {
     if a.count == 1 {
         // SAFETY: the caller's promise.
@@ -147,7 +155,7 @@ pub(super) unsafe fn multiply<T: Real>(
     }
     if let Some(ldc) = spacing(to.rows) {
         // SAFETY: the caller's promise.
-        return unsafe { multiply_bands(b, part, (k0, k), blocks, a, (to, ldc)) };
+        return unsafe { multiply_bands(b, part, (k0, k), blocks, a, (to, ldc), meanwhile) };
     }
     let nr = b.kernels.nr;
     for block in blocks {
@@ -192,11 +200,20 @@ unsafe fn multiply_bands<T: Real>(
     blocks: Range<usize>,
     a: Rows<T>,
     (to, ldc): (Target<'_, T>, usize),
+    meanwhile: Option<Meanwhile<'_>>,
 ) {
     let nr = b.kernels.nr;
     let (column, cols) = b.span(&blocks);
+    let calls = k_blocks(k).count() * strips(a.count, b.kernels.mr).count();
+    let (mut call, mut fetched) = (0, 0);
     for (l, kc) in k_blocks(k) {
         for (i, height) in strips(a.count, b.kernels.mr) {
+            if let Some(m) = &meanwhile {
+                call += 1;
+                let end = call * m.rows / calls;
+                (m.fetch)(fetched..end);
+                fetched = end;
+            }
             let band = Band {
                 k: kc,
                 // SAFETY: inside the rows.
