@@ -1,8 +1,9 @@
 //! General matrix multiply: `C = act(A B + C0 + bias)`.
 //!
 //! `kernel` holds the register tiles, `band` rows of them, `pack` copies operands into the order in which tiles read them, `plan` cuts a
-//! product into blocks and tasks, `outer` those that share a transposed A over a long k. An element of C is one chain of fused multiply-adds in k order per block of k, and the
-//! blocks are added in order; the blocks depend on k alone. So neither threads nor strides nor tile sizes show in the bits.
+//! product into blocks and tasks, `outer` those that share a transposed A over a long k. An element of C is one chain of fused
+//! multiply-adds in k order per block of k, and the blocks are added in order; the blocks depend on k alone. So neither threads nor
+//! strides nor tile sizes show in the bits.
 mod act;
 pub(crate) mod band;
 pub(crate) mod buffer;
@@ -15,7 +16,7 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
-use crate::alloc::collect;
+use crate::alloc::{self, collect};
 use crate::element::Real;
 use crate::layout::numel;
 use crate::parallel::{Cost, is_interrupted};
@@ -23,6 +24,7 @@ pub(crate) use act::apply as apply_activation;
 use outer::Outer;
 pub(crate) use plan::k_blocks;
 use plan::{Extra, Plan, cost, execute, threads_for};
+use sums::ColumnSums;
 
 /// A matrix: element (i, j) is `data[offset + i * rs + j * cs]`; strides may be 0 or negative.
 #[derive(Clone, Copy, Debug)]
@@ -193,30 +195,17 @@ pub fn linear_backward<T: Real>(
     dw: Option<&mut [T]>,
     db: Option<&mut [T]>,
 ) {
-    let products = usize::from(dx.is_some()) + usize::from(dw.is_some());
-    let mut work = cost::<T>(m, n, k);
-    work.flops *= products as f64;
-    work.bytes *= products as f64;
-    let threads = threads_for(work);
-    let mut plans = Vec::with_capacity(2);
+    let mut products = alloc::vec(2);
     if let Some(dw) = dw {
         let (a, b) = (Mat::dense(dz, n).t(), Mat::dense(x, k));
-        plans.push(Plan::new(n, k, m, a, b, dw, Epilogue::default(), threads));
+        products.push(Product::new([n, k, m], a, b, dw));
     }
     if let Some(dx) = dx {
         let (a, b) = (Mat::dense(dz, n), Mat::dense(w, k));
-        plans.push(Plan::new(m, k, n, a, b, dx, Epilogue::default(), threads));
+        products.push(Product::new([m, k, n], a, b, dx));
     }
-    let sums = db.map(|db| sums::ColumnSums::new(m, n, dz, db));
-    let Some(sums) = sums else {
-        return execute(&plans, work, Extra::NONE);
-    };
-    let extra = Extra {
-        before: 0,
-        after: sums.tasks(),
-        run: &|i| sums.run(i),
-    };
-    execute(&plans, work, extra);
+    let mut sums = db.map(|db| (m, n, dz, db));
+    gemm_list(&mut products, &[], sums.as_mut_slice());
 }
 
 /// One of the products of [`gemm_list`].
@@ -270,31 +259,19 @@ pub(crate) fn gemm_list<T: Real>(
     }));
     let sums = collect(
         sums.iter_mut()
-            .map(|(m, n, x, out)| sums::ColumnSums::new(*m, *n, x, out)),
+            .map(|(m, n, x, out)| ColumnSums::new(*m, *n, x, out)),
     );
     let outer: usize = outers.iter().map(Outer::tasks).sum();
-    let small: usize = sums.iter().map(sums::ColumnSums::tasks).sum();
+    let small: usize = sums.iter().map(ColumnSums::tasks).sum();
     let before = outer.div_ceil(2);
     let run = |task: usize| {
-        let mut task = task;
         if (before..before + small).contains(&task) {
-            task -= before;
-            for s in &sums {
-                if task < s.tasks() {
-                    return s.run(task);
-                }
-                task -= s.tasks();
-            }
+            let (sum, task) = of(&sums, ColumnSums::tasks, task - before);
+            return sum.run(task);
         }
-        if task >= before {
-            task -= small;
-        }
-        for o in outers {
-            if task < o.tasks() {
-                return o.run(task);
-            }
-            task -= o.tasks();
-        }
+        let task = if task < before { task } else { task - small };
+        let (outer, task) = of(outers, Outer::tasks, task);
+        outer.run(task);
     };
     let extra = Extra {
         before,
@@ -303,4 +280,15 @@ pub(crate) fn gemm_list<T: Real>(
     };
     execute(&plans, work, extra);
     outers.iter().for_each(Outer::finish);
+}
+
+/// Whose a task is among those of several, one after the other, and its number there.
+fn of<X>(all: &[X], tasks: impl Fn(&X) -> usize, mut task: usize) -> (&X, usize) {
+    for x in all {
+        if task < tasks(x) {
+            return (x, task);
+        }
+        task -= tasks(x);
+    }
+    unreachable!("a task beyond the last")
 }

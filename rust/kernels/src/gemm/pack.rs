@@ -186,8 +186,8 @@ struct PackRows<'a, T> {
 }
 
 /// # Safety
-/// The range lies inside B (a matrix was checked, a table's rows have n elements), and `out` has `rows * nr` elements for every panel, `room` apart, that nobody
-/// else uses.
+/// The range lies inside B (a matrix was checked, a table's rows have n elements), and `out` has `rows * nr` elements for every
+/// panel, `room` apart, that nobody else uses.
 pub(crate) unsafe fn pack_rows<T: Real>(
     isa: Isa,
     b: RowsOf<'_, T>,

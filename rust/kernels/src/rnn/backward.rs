@@ -305,8 +305,6 @@ impl<T: Real> Call<'_, T> {
         let body = Backward {
             cell: p.cell,
             reset_pass: false,
-            // One row is multiplied otherwise.
-            fetched: later > 1,
             at,
             h,
             block: (0, 0),

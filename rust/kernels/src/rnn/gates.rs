@@ -63,9 +63,6 @@ macro_rules! columns {
     }};
 }
 
-/// Rows from one that is worked on to one that is fetched.
-const AHEAD: usize = 2;
-
 /// Fetches the block's part of a row, unless there is none. The rows of a step may lie a whole sequence apart, where no CPU guesses
 /// that they will be asked for.
 #[inline(always)]
@@ -115,23 +112,11 @@ unsafe fn through_tanh<S: Simd>(g: S::V, y: S::V) -> S::V {
 }
 
 impl<T: Real> Forward<'_, T> {
-    /// Fetches what the gates of row `i` will write and the product does not.
-    #[inline(always)]
-    fn fetch(&self, i: usize) {
-        if i < self.at.y.len() {
-            fetch(self.y.wrapping_add(self.at.y[i]), self.block);
-            if self.keep {
-                fetch(row(self.cells, self.at.units[i]), self.block);
-            }
-        }
-    }
-
     #[inline(always)]
     unsafe fn simple<S: Simd<T = T>, const RELU: bool>(&self) {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
-                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let (y, next) = (self.y.add(self.at.y[i]), self.next.add(i * self.ld));
                 columns!(S, self.block, |j, n| {
@@ -158,7 +143,6 @@ impl<T: Real> Forward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
-                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let (y, next) = (self.y.add(self.at.y[i]), self.next.add(i * self.ld));
                 let c = self.c.add(i * self.ld);
@@ -234,7 +218,6 @@ impl<T: Real> Forward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
-                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let (y, next) = (self.y.add(self.at.y[i]), self.next.add(i * self.ld));
                 let state = self.state.add(i * self.ld);
@@ -283,8 +266,6 @@ pub(super) struct Backward<'a, T> {
     pub cell: Cell,
     /// The second pass of a GRU that resets before the product: r.
     pub reset_pass: bool,
-    /// The lines were fetched during the product before.
-    pub fetched: bool,
     pub at: Tables<'a>,
     pub h: usize,
     pub block: (usize, usize),
@@ -379,16 +360,6 @@ impl<T: Real> Backward<'_, T> {
         }
     }
 
-    /// Fetches what the gates of row `i` will read and write.
-    #[inline(always)]
-    fn fetch(&self, i: usize) {
-        if !self.fetched && i < self.at.gates.len() {
-            for which in 0..self.arrays() {
-                fetch(self.array(i, which), self.block);
-            }
-        }
-    }
-
     /// Rows that [`Backward::fetch_rows`] counts.
     pub fn rows(&self) -> usize {
         self.at.gates.len() * self.arrays()
@@ -437,7 +408,6 @@ impl<T: Real> Backward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
-                self.fetch(i + AHEAD);
                 let y = self.y.add(self.at.y[i]);
                 columns!(S, self.block, |j, n| {
                     let dh = self.incoming::<S>(i, j, n);
@@ -462,7 +432,6 @@ impl<T: Real> Backward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
-                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let c = self.cells.add(self.at.units[i]);
                 columns!(S, self.block, |j, n| {
@@ -517,7 +486,6 @@ impl<T: Real> Backward<'_, T> {
         for i in 0..self.at.gates.len() {
             // SAFETY: the maker's promise.
             unsafe {
-                self.fetch(i + AHEAD);
                 let a = self.gates.add(self.at.gates[i]);
                 let dh_at = self.dh.add(i * self.ld);
                 columns!(S, self.block, |j, n| {

@@ -9,7 +9,8 @@
 //! | `expm1`, `log1p` | 4 | | `softplus` | 4 |
 //! | `sin`, `cos` | 2^-23 absolute | | `exp2_flush` | 2 |
 //!
-//! `gate_tanh` 4; `gate` 4, or 2^-125 absolute where it is subnormal; `silu` 6 where its sigmoid is normal; `gelu` and `gelu_tanh` `2^-21 |x|` absolute (their tails cancel).
+//! `gate_tanh` 4; `gate` 4, or 2^-125 absolute where it is subnormal; `silu` 6 where its sigmoid is normal; `gelu` and `gelu_tanh`
+//! `2^-21 |x|` absolute (their tails cancel).
 //!
 //! f64 keeps the same bounds except `erf` and `sin`/`cos` (1e-15 absolute). NaN propagates, infinities give the
 //! limits, subnormal inputs and results are honoured (no flush to zero).
@@ -392,7 +393,8 @@ unsafe fn exp_steps<S: Simd>(x: S::V) -> (S::V, S::V) {
     }
 }
 
-/// `1 / (1 + e^-x)` for gates: about `2^-126` (`2^-1022` in f64) and no less where it would be subnormal. Two thirds of the work of [`sigmoid`].
+/// `1 / (1 + e^-x)` for gates: about `2^-126` (`2^-1022` in f64) and no less where it would be subnormal. Two thirds of the work
+/// of [`sigmoid`].
 #[inline(always)]
 pub unsafe fn gate<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise.
