@@ -102,7 +102,7 @@ pub fn gemm<T: Real>(
 ) {
     let cost = cost::<T>(m, n, k);
     let plan = Plan::new(m, n, k, a, b, c, epilogue, threads_for(cost));
-    execute(&[plan], cost, Extra::NONE);
+    execute(&[plan], cost, Extra::NONE, Extra::NONE);
 }
 
 /// `batch = a_off.len()` products (m, k) (k, n); product i reads a at `a.offset + a_off[i]`, b at `b.offset + b_off[i]`,
@@ -163,7 +163,7 @@ pub fn gemm_batched<T: Real>(
             flops: one.flops * products as f64,
             bytes: one.bytes * products as f64,
         };
-        execute(&plans, cost, Extra::NONE);
+        execute(&plans, cost, Extra::NONE, Extra::NONE);
         if is_interrupted() {
             return;
         }
@@ -278,7 +278,16 @@ pub(crate) fn gemm_list<T: Real>(
         after: small + outer - before,
         run: &run,
     };
-    execute(&plans, work, extra);
+    let pack = |task: usize| {
+        let (outer, task) = of(outers, Outer::pack_tasks, task);
+        outer.run_pack(task);
+    };
+    let pack = Extra {
+        before: outers.iter().map(Outer::pack_tasks).sum(),
+        after: 0,
+        run: &pack,
+    };
+    execute(&plans, work, pack, extra);
     outers.iter().for_each(Outer::finish);
 }
 

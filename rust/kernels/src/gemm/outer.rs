@@ -1,14 +1,15 @@
 //! Sums of outer products, `C_j = A^T B_j` over a long k: gradients of weights, summed over the rows of a batch. Products that share
-//! A are made together, so that its strips, which have to be packed, are packed once.
+//! A are made together, so that its strips, which have to be packed, are packed once; so are the B, if several tasks use them. The sums
+//! of A's columns, gradients of biases, come from the packed strips.
 //!
 //! A small C has too few rows to go round among threads. There the blocks of k are tasks, each with a C of its own; they are added
 //! in order afterwards, as a single thread would have done, so that nothing shows in the bits.
 use super::Mat;
 use super::band::Band;
 use super::buffer::Buffer;
-use super::kernel::{Kernels, select, strips};
+use super::kernel::{Kernels, MAX_MR, select, strips};
 use super::pack::{PACK_SLACK, RowsOf, pack_rows, pack_strips};
-use super::plan::{GROUP, cost, k_blocks, threads_for};
+use super::plan::{GROUP, PACK_RUN, cost, k_blocks, threads_for};
 use crate::alloc;
 use crate::element::Real;
 use crate::layout::numel;
@@ -60,12 +61,16 @@ pub(crate) struct Outer<'a, T> {
     m: usize,
     k: usize,
     parts: Vec<Part<'a, T>>,
+    /// Where the sums of A's m columns go.
+    sums: Option<SharedMut<T>>,
     kernels: Kernels<T>,
     /// Runs of strips that are tasks of their own.
     runs: usize,
+    /// All B, packed by everybody first, if there are several runs.
+    packed: Option<Buffer<T>>,
     /// The C of each block of k but the first, if blocks are tasks.
     blocks: Option<Buffer<T>>,
-    /// Numbers of all C.
+    /// Numbers of all C and sums.
     size: usize,
     work: Cost,
 }
@@ -83,7 +88,8 @@ const STRIPS: usize = 64;
 const PANELS_BYTES: usize = 256 << 10;
 
 impl<'a, T: Real> Outer<'a, T> {
-    /// `a` is dense `(k, width)`, of which columns from `first` on are used.
+    /// `a` is dense `(k, width)`, of which columns from `first` on are used: m of them, as many as the widest side has or as there
+    /// are sums of columns to make.
     ///
     /// # Panics
     /// Where operands are too short.
@@ -91,8 +97,9 @@ impl<'a, T: Real> Outer<'a, T> {
         k: usize,
         (a, width, first): (&'a [T], usize, usize),
         sides: impl Iterator<Item = Side<'a, T>>,
+        sums: Option<&'a mut [T]>,
     ) -> Self {
-        let (mut m, mut size) = (0, 0);
+        let (mut m, mut size) = (sums.as_ref().map_or(0, |s| s.len()), 0);
         let mut work = Cost::default();
         let mut parts = alloc::vec(2);
         for side in sides {
@@ -115,6 +122,11 @@ impl<'a, T: Real> Outer<'a, T> {
             work.flops += one.flops;
             work.bytes += one.bytes;
         }
+        let sums = sums.map(|s| {
+            assert_eq!(s.len(), m, "sums");
+            size += m;
+            SharedMut(s.as_mut_ptr())
+        });
         let threads = threads_for(work);
         let a = Mat {
             offset: first,
@@ -139,13 +151,17 @@ impl<'a, T: Real> Outer<'a, T> {
         } else {
             wanted.max(strip_count.div_ceil(STRIPS))
         };
+        let runs = runs.min(strip_count).max(1);
+        let packed = (runs > 1).then(|| Buffer::new(k * panels * kernels.nr));
         Outer {
             a,
             m,
             k,
             parts,
+            sums,
             kernels,
-            runs: runs.min(strip_count).max(1),
+            runs,
+            packed,
             blocks,
             size,
             work,
@@ -154,6 +170,43 @@ impl<'a, T: Real> Outer<'a, T> {
 
     pub fn cost(&self) -> Cost {
         self.work
+    }
+
+    fn panels(&self) -> usize {
+        let last = self.parts.last();
+        last.map_or(0, |p| p.panel + p.n.div_ceil(self.kernels.nr))
+    }
+
+    /// Tasks that have to be done before any of [`Outer::tasks`].
+    pub fn pack_tasks(&self) -> usize {
+        match self.packed {
+            Some(_) if self.panels() > 0 => self.k.div_ceil(PACK_RUN),
+            _ => 0,
+        }
+    }
+
+    /// Packs a run of rows.
+    pub fn run_pack(&self, task: usize) {
+        let Some(packed) = &self.packed else {
+            return;
+        };
+        let (isa, nr) = (self.kernels.isa, self.kernels.nr);
+        for (k0, kc) in k_blocks(self.k) {
+            let (from, to) = (
+                (task * PACK_RUN).max(k0),
+                ((task + 1) * PACK_RUN).min(k0 + kc),
+            );
+            if from >= to {
+                continue;
+            }
+            for p in &self.parts {
+                let at = (k0 * self.panels() + p.panel * kc + from - k0) * nr;
+                let (rows, panels) = ((from, to - from), (0, p.n.div_ceil(nr)));
+                let out = (packed.ptr().wrapping_add(at), kc * nr);
+                // SAFETY: new() checked B; the buffer has room for all rows of all panels, of which this task alone writes these.
+                unsafe { pack_rows(isa, p.b, rows, p.n, panels, nr, out) };
+            }
+        }
     }
 
     /// Tasks; they may run in any order and on any thread. [`Outer::finish`] comes after all of them.
@@ -182,24 +235,27 @@ impl<'a, T: Real> Outer<'a, T> {
         }
     }
 
-    /// Where a part's C of a block begins.
-    fn target(&self, part: &Part<'_, T>, block: usize) -> *mut T {
+    /// Where the results of a block begin that are `c` and come `at` numbers after the first.
+    fn target(&self, block: usize, c: *mut T, at: usize) -> *mut T {
         match &self.blocks {
-            Some(blocks) if block > 0 => {
-                blocks.ptr().wrapping_add((block - 1) * self.size + part.at)
-            }
-            _ => part.c.0,
+            Some(blocks) if block > 0 => blocks.ptr().wrapping_add((block - 1) * self.size + at),
+            _ => c,
         }
+    }
+
+    /// The results and their first places in the workspace of a block.
+    fn results(&self) -> impl Iterator<Item = (*mut T, usize, usize)> {
+        let parts = self.parts.iter().map(|p| (p.c.0, p.at, p.m * p.n));
+        let sums = self.sums.iter();
+        parts.chain(sums.map(|s| (s.0, self.size - self.m, self.m)))
     }
 
     /// Some strips of one block of k. False when the call is being abandoned.
     fn block(&self, block: usize, (k0, kc): (usize, usize), some: Range<usize>) -> bool {
         let (isa, nr) = (self.kernels.isa, self.kernels.nr);
-        let Some(last) = self.parts.last() else {
-            return true;
-        };
-        let panels = last.panel + last.n.div_ceil(nr);
-        let height = self.kernels.mr;
+        let (panels, height) = (self.panels(), self.kernels.mr);
+        // Added to what the blocks before gave.
+        let add = block > 0 && self.blocks.is_none();
         let strips = || strips(self.m, height).skip(some.start).take(some.len());
         // All strips first, and then one run of panels after another.
         let room = kc * height + PACK_SLACK;
@@ -215,20 +271,42 @@ impl<'a, T: Real> Outer<'a, T> {
             let to = pack.ptr().wrapping_add(slot * room);
             // SAFETY: the strips are inside A; the buffer holds `room` for each.
             unsafe { pack_strips(self.a, &group[..size], (k0, kc), room, to) };
+            let Some(sums) = &self.sums else {
+                continue;
+            };
+            let out = self.target(block, sums.0, self.size - self.m);
+            for (i, &(i0, rows)) in group[..size].iter().enumerate() {
+                let sum = StripSums {
+                    k: kc,
+                    rows,
+                    strip: to.wrapping_add(i * room).cast_const(),
+                    // SAFETY: sums of these rows, which belong to this task (or block) alone.
+                    out: unsafe { core::slice::from_raw_parts_mut(out.wrapping_add(i0), rows) },
+                    add,
+                };
+                dispatch_on(isa, sum);
+            }
         }
         let fits = (PANELS_BYTES / (kc.max(1) * nr * size_of::<T>())).max(1);
         let turns = panels.div_ceil(fits).max(1);
-        let packed = Buffer::<T>::new(panels.div_ceil(turns) * kc * nr);
+        let own = match self.packed {
+            Some(_) => 0,
+            None => panels.div_ceil(turns) * kc * nr,
+        };
+        let own = Buffer::<T>::new(own);
         for turn in 0..turns {
             let (first, end) = (turn * panels / turns, (turn + 1) * panels / turns);
             // The panels of a part among these, counted within the part, and where they are packed.
             let slice = |p: &Part<'_, T>| {
                 let last = p.panel + p.n.div_ceil(nr);
                 let (from, to) = (p.panel.clamp(first, end), last.clamp(first, end));
-                let at = packed.ptr().wrapping_add((from - first) * kc * nr);
+                let at = match &self.packed {
+                    Some(packed) => packed.ptr().wrapping_add((k0 * panels + from * kc) * nr),
+                    None => own.ptr().wrapping_add((from - first) * kc * nr),
+                };
                 (from - p.panel.min(from), to - p.panel.min(to), at)
             };
-            for p in &self.parts {
+            for p in self.parts.iter().filter(|_| self.packed.is_none()) {
                 let (from, to, at) = slice(p);
                 if from < to {
                     // SAFETY: new() checked B; the buffer has room for each of these panels.
@@ -253,10 +331,10 @@ impl<'a, T: Real> Outer<'a, T> {
                         b: at.cast_const(),
                         b_ks: nr as isize,
                         step: kc * nr,
-                        c: self.target(p, block).wrapping_add(i0 * p.n + j0),
+                        c: self.target(block, p.c.0, p.at).wrapping_add(i0 * p.n + j0),
                         ldc: p.n,
                         cols: (to * nr).min(p.n) - j0,
-                        load_c: block > 0 && self.blocks.is_none(),
+                        load_c: add,
                         ..Band::none()
                     };
                     // SAFETY: new() checked the operands; the panels have nr columns of kc rows; tasks write different rows of C, or
@@ -274,22 +352,70 @@ impl<'a, T: Real> Outer<'a, T> {
             return;
         };
         let count = k_blocks(self.k).count() - 1;
-        for p in &self.parts {
-            let len = p.m * p.n;
+        for (c, at, len) in self.results() {
+            let c = SharedMut(c);
             let cost = Cost {
                 flops: (len * count) as f64,
                 bytes: ((count + 2) * len * size_of::<T>()) as f64,
             };
             for_each_chunk(len, 4096, cost, &|some| {
                 let sum = Sum {
-                    // SAFETY: chunks are disjoint parts of this part's C.
-                    c: unsafe { p.c.slice(some.start, some.len()) },
-                    from: blocks.ptr().wrapping_add(p.at + some.start),
+                    // SAFETY: chunks are disjoint parts of this result.
+                    c: unsafe { c.slice(some.start, some.len()) },
+                    from: blocks.ptr().wrapping_add(at + some.start),
                     step: self.size,
                     count,
                 };
                 dispatch_on(self.kernels.isa, sum);
             });
+        }
+    }
+}
+
+/// `out[i] (+)= sum_l strip[l, i]` of a packed strip `[k][rows]`: every lane sums numbers that are `rows` vectors apart.
+struct StripSums<'a, T> {
+    k: usize,
+    rows: usize,
+    strip: *const T,
+    out: &'a mut [T],
+    add: bool,
+}
+
+impl<T: Real> Kernel<T> for StripSums<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let StripSums { k, rows, strip, .. } = self;
+        let mut sums = [T::ZERO; MAX_MR];
+        let whole = k / S::LANES * S::LANES;
+        // SAFETY: `whole * rows` numbers of the strip are whole vectors; rows is at most MAX_MR.
+        unsafe {
+            let mut lanes = [S::zero(); MAX_MR];
+            for l in (0..whole).step_by(S::LANES) {
+                for v in 0..MAX_MR {
+                    if v < rows {
+                        let x = S::load(strip.add(l * rows + v * S::LANES));
+                        lanes[v] = S::add(lanes[v], x);
+                    }
+                }
+            }
+            let mut each = [T::ZERO; MAX_MR * 16];
+            for v in 0..MAX_MR {
+                S::store(each.as_mut_ptr().add(v * S::LANES), lanes[v]);
+            }
+            for some in each[..rows * S::LANES].chunks_exact(rows) {
+                for (sum, &x) in sums.iter_mut().zip(some) {
+                    *sum += x;
+                }
+            }
+            for l in whole..k {
+                for i in 0..rows {
+                    sums[i] += *strip.add(l * rows + i);
+                }
+            }
+        }
+        for (out, sum) in self.out.iter_mut().zip(sums) {
+            *out = if self.add { *out + sum } else { sum };
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> + Clone
 }
 
 /// Rows of B that a task packs.
-const PACK_RUN: usize = 64;
+pub(super) const PACK_RUN: usize = 64;
 
 /// Strips of rows that are packed together.
 pub(super) const GROUP: usize = 8;
@@ -458,7 +458,14 @@ impl Extra<'_> {
 }
 
 /// Runs all tasks of all plans, and the extra ones. Threads begin at both ends: where tasks differ in size, the large ones belong there.
-pub(crate) fn execute<T: Real>(plans: &[Plan<'_, T>], cost: Cost, extra: Extra<'_>) {
+///
+/// `pack` are such tasks of the packing that comes before all products.
+pub(crate) fn execute<T: Real>(
+    plans: &[Plan<'_, T>],
+    cost: Cost,
+    pack: Extra<'_>,
+    extra: Extra<'_>,
+) {
     let run_list = |counts: &dyn Fn(&Plan<'_, T>) -> usize,
                     run: &(dyn Fn(&Plan<'_, T>, usize) + Sync),
                     extra: Extra<'_>| {
@@ -482,6 +489,6 @@ pub(crate) fn execute<T: Real>(plans: &[Plan<'_, T>], cost: Cost, extra: Extra<'
             }
         });
     };
-    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), Extra::NONE);
+    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), pack);
     run_list(&|p| p.tasks(), &|p, i| p.run(i), extra);
 }

@@ -200,7 +200,7 @@ fn threads_and_strides_do_not_show() {
 }
 
 /// Two products with one A in one go, the second with fewer columns of A and rows of B from a table, on 1, 2, 3 and 8 threads: the bits
-/// of separate products.
+/// of separate products; and the sums of A's columns, with products and alone.
 fn outer_bits<T: Real>(k: usize, (width, first): (usize, usize), m: [usize; 2], n: [usize; 2]) {
     let a = numbers::<T>(k * width, 5);
     let b = n.map(|n| numbers::<T>(k * n, 6));
@@ -220,8 +220,10 @@ fn outer_bits<T: Real>(k: usize, (width, first): (usize, usize), m: [usize; 2], 
     moved.chunks_exact_mut(n[1].max(1)).for_each(<[T]>::reverse);
     let at = |row: usize| SharedMut(moved[(k - 1 - row) * n[1]..].as_ptr().cast_mut());
     let table: Vec<_> = (0..k).map(at).collect();
+    let mut all_sums = Vec::new();
     for threads in [1, 2, 3, 8] {
         let mut c = want.clone().map(|c| vec![T::ONE; c.len()]);
+        let mut sums = [vec![T::ONE; m[0]], vec![T::ONE; m[1]]];
         with_forced_threads(threads, || {
             let [c0, c1] = &mut c;
             let sides = [
@@ -229,10 +231,25 @@ fn outer_bits<T: Real>(k: usize, (width, first): (usize, usize), m: [usize; 2], 
                 // SAFETY: each row of the table has n numbers.
                 unsafe { Side::rows(m[1], n[1], &table, c1) },
             ];
-            let outer = Outer::new(k, (&a, width, first), sides.into_iter());
-            gemm_list(&mut [], &[outer], &mut []);
+            let [s0, s1] = &mut sums;
+            let a = (&a[..], width, first);
+            let outers = [
+                Outer::new(k, a, sides.into_iter(), Some(s0)),
+                Outer::new(k, a, [].into_iter(), Some(s1)),
+            ];
+            gemm_list(&mut [], &outers, &mut []);
         });
         assert!(c == want, "{k} {width} {m:?} {n:?}, {threads} threads");
+        assert!(sums[1][..] == sums[0][..m[1]]);
+        all_sums.push(sums);
+    }
+    assert!(all_sums.iter().all(|s| *s == all_sums[0]));
+    for (i, sum) in all_sums[0][0].iter().enumerate() {
+        let column = (0..k).map(|l| a[l * width + first + i].to_f64());
+        let size: f64 = column.clone().map(f64::abs).sum();
+        // Chains of at most 384 / 4 lanes, the lanes, and the blocks of k.
+        let bound = 128.0 * T::EPSILON.to_f64() * size;
+        assert!((sum.to_f64() - column.sum::<f64>()).abs() <= bound);
     }
 }
 

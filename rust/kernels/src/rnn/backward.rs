@@ -120,7 +120,6 @@ pub fn rnn_backward<T: Real>(
     });
     let mut list = alloc::vec(1);
     let mut outers = alloc::vec(2);
-    let mut sums = alloc::vec(3);
     if let Some(out) = grads.x.as_deref_mut() {
         let out = match lengths {
             // SAFETY: room for the packed rows; any bits are numbers.
@@ -145,31 +144,31 @@ pub fn rnn_backward<T: Real>(
     }
     let of_w = grads.w.as_deref_mut();
     let of_w = of_w.map(|out| Side::new(wide, p.i, x, out));
-    outers.push(Outer::new(rows, (d, wide, 0), of_w.into_iter().chain(of_u)));
-    if let Some(out) = of_n {
-        let (a, side) = if before_reset {
-            let side = Side::new(h, h, filled(&reset, h), out);
-            ((d, wide, 2 * h), side)
-        } else {
-            // SAFETY: as above.
-            let side = unsafe { Side::rows(h, h, &before, out) };
-            ((filled(&dhidden, h), h, 0), side)
-        };
-        outers.push(Outer::new(rows, a, [side].into_iter()));
-    }
+    let sides = of_w.into_iter().chain(of_u);
     // The two biases have one gradient, but for the state's part of n.
-    let mut bias = alloc::vec(wide);
-    bias.resize(wide, T::ZERO);
-    let mut part = alloc::vec(h);
-    part.resize(h, T::ZERO);
-    if grads.b_w.is_some() || grads.b_u.is_some() {
-        sums.push((rows, wide, d, &mut bias[..]));
-        if p.cell.has_hidden() {
-            sums.push((rows, h, filled(&dhidden, h), &mut part[..]));
+    let biases = grads.b_w.is_some() || grads.b_u.is_some();
+    let room = |n: usize| {
+        let mut room = alloc::vec(n);
+        room.resize(n, T::ZERO);
+        room
+    };
+    let (mut bias, mut part) = (room(wide), room(h));
+    let sums = biases.then_some(&mut bias[..]);
+    outers.push(Outer::new(rows, (d, wide, 0), sides, sums));
+    if before_reset {
+        if let Some(out) = of_n {
+            let side = Side::new(h, h, filled(&reset, h), out);
+            outers.push(Outer::new(rows, (d, wide, 2 * h), [side].into_iter(), None));
         }
+    } else if own {
+        // SAFETY: as above.
+        let side = of_n.map(|out| unsafe { Side::rows(h, h, &before, out) });
+        let sums = biases.then_some(&mut part[..]);
+        let a = (filled(&dhidden, h), h, 0);
+        outers.push(Outer::new(rows, a, side.into_iter(), sums));
     }
-    gemm_list(&mut list, &outers, &mut sums);
-    drop(sums);
+    gemm_list(&mut list, &outers, &mut []);
+    drop((list, outers));
     if let Some(out) = grads.b_w.as_deref_mut() {
         out.copy_from_slice(&bias);
     }
@@ -179,7 +178,6 @@ pub fn rnn_backward<T: Real>(
             out[2 * h..].copy_from_slice(&part);
         }
     }
-    drop((list, outers));
     if let (Some(out), Some(l)) = (grads.x.as_deref_mut(), lengths) {
         unpack_rows(p, l, filled(&dx_packed, p.i), p.i, grads.add_x, out);
     }
