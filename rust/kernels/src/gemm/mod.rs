@@ -21,7 +21,7 @@ use crate::element::Real;
 use crate::layout::numel;
 use crate::parallel::{Cost, is_interrupted};
 pub(crate) use act::apply as apply_activation;
-use outer::Outer;
+use outer::{Outer, Side};
 pub(crate) use plan::k_blocks;
 use plan::{Extra, Plan, cost, execute, threads_for};
 use sums::ColumnSums;
@@ -195,17 +195,27 @@ pub fn linear_backward<T: Real>(
     dw: Option<&mut [T]>,
     db: Option<&mut [T]>,
 ) {
-    let mut products = alloc::vec(2);
-    if let Some(dw) = dw {
-        let (a, b) = (Mat::dense(dz, n).t(), Mat::dense(x, k));
-        products.push(Product::new([n, k, m], a, b, dw));
+    let (mut products, mut outer, mut sums) = (alloc::vec(2), None, None);
+    // For a long batch; the rows of a short one are packed as fast where they are used.
+    let long = k_blocks(m).nth(1).is_some();
+    match (dw, db) {
+        (Some(dw), db) if long => {
+            let side = Side::new(n, k, x, dw);
+            outer = Some(Outer::new(m, (dz, n, 0), [side].into_iter(), db));
+        }
+        (dw, db) => {
+            if let Some(dw) = dw {
+                let (a, b) = (Mat::dense(dz, n).t(), Mat::dense(x, k));
+                products.push(Product::new([n, k, m], a, b, dw));
+            }
+            sums = db.map(|db| (m, n, dz, db));
+        }
     }
     if let Some(dx) = dx {
         let (a, b) = (Mat::dense(dz, n), Mat::dense(w, k));
         products.push(Product::new([m, k, n], a, b, dx));
     }
-    let mut sums = db.map(|db| (m, n, dz, db));
-    gemm_list(&mut products, &[], sums.as_mut_slice());
+    gemm_list(&mut products, outer.as_slice(), sums.as_mut_slice());
 }
 
 /// One of the products of [`gemm_list`].
