@@ -252,7 +252,7 @@ pub fn conv2d_dw<T: Real>(
         );
     }
     if depthwise::fits(p) {
-        return depthwise::dw(p, x, dy, dw, db);
+        return depthwise::dw::dw(p, x, dy, dw, db);
     }
     match dw {
         Some(dw) if dw_tiles::fits(p) && p.x_len() > 0 && p.y_len() > 0 => {

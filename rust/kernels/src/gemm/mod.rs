@@ -8,6 +8,7 @@ mod act;
 pub(crate) mod band;
 pub(crate) mod buffer;
 pub(crate) mod dot;
+mod gemv;
 pub(crate) mod kernel;
 pub(crate) mod outer;
 pub(crate) mod pack;

@@ -1,6 +1,7 @@
 //! Blocking and partition of one product, and running several of them as one list of tasks.
 use super::band::Band;
 use super::buffer::Buffer;
+use super::gemv::Gemv;
 use super::kernel::{Kernels, one_row, select, strips};
 use super::pack::{PACK_SLACK, RowsOf, pack_b, pack_rows, pack_strips};
 use super::{Activation, Epilogue, Mat, act};
@@ -8,7 +9,7 @@ use crate::alloc;
 use crate::element::Real;
 use crate::layout::numel;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
-use crate::simd;
+use crate::simd::{self, dispatch_on};
 
 /// Longest block of k: a strip of A and a panel of B of this length fill a first-level cache of 32 KiB, so that the strip
 /// is still there when the next panel comes.
@@ -82,6 +83,8 @@ pub(crate) struct Plan<'a, T> {
     split: Split<T>,
     /// B is read where it lies.
     in_place: bool,
+    /// One row times a transposed matrix.
+    gemv: bool,
     pack_a: bool,
 }
 
@@ -144,8 +147,9 @@ impl<'a, T: Real> Plan<'a, T> {
         };
         let panels = n.div_ceil(kernels.nr);
         let strip_count = m.div_ceil(kernels.mr);
+        let gemv = m == 1 && b.rs == 1 && b.cs != 1;
         let in_place =
-            b.cs == 1 && (m < PACK_ROWS || k.saturating_mul(n) <= SMALL_B / size_of::<T>());
+            gemv || b.cs == 1 && (m < PACK_ROWS || k.saturating_mul(n) <= SMALL_B / size_of::<T>());
         // Otherwise every element of a strip would touch its own cache line, many of them in the same set.
         let pack_a = a.cs != 1 && k > 1 && n > kernels.nr;
         // Split by columns, every task packs all of A: no good if that is the long side.
@@ -178,6 +182,7 @@ impl<'a, T: Real> Plan<'a, T> {
             kernels,
             split,
             in_place,
+            gemv,
             pack_a,
         }
     }
@@ -292,7 +297,9 @@ impl<'a, T: Real> Plan<'a, T> {
         let first = task * per_task;
         let last = (first + per_task).min(self.panels());
         // A partial panel may not be read in place: nr elements of each row are read.
-        let packed = if self.in_place {
+        let packed = if self.gemv {
+            first..first
+        } else if self.in_place {
             (self.n / nr).max(first)..last
         } else {
             first..last
@@ -307,7 +314,11 @@ impl<'a, T: Real> Plan<'a, T> {
             let b = if self.in_place {
                 Panels {
                     at: self.b.at(k0, 0).cast_mut(),
-                    step: nr,
+                    step: if self.gemv {
+                        nr.wrapping_mul(self.b.cs as usize)
+                    } else {
+                        nr
+                    },
                     b_ks: self.b.rs,
                     partial: packed.clone().next().map(|p| (p, slot(p))),
                 }
@@ -433,7 +444,12 @@ impl<'a, T: Real> Plan<'a, T> {
             // SAFETY: new() checked the operands; b holds nr columns of kc rows; strips of C do not overlap, and the same
             // task visits a strip's k blocks one after the other.
             unsafe {
-                self.kernels.run_band(rows, &at);
+                if self.gemv {
+                    at.step = self.b.cs as usize;
+                    dispatch_on(self.kernels.isa, Gemv(&at));
+                } else {
+                    self.kernels.run_band(rows, &at);
+                }
                 if last {
                     act::apply(self.kernels.isa, self.act, at.c, rows, at.cols, self.n);
                 }

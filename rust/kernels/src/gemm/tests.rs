@@ -158,6 +158,9 @@ fn long_k_runs_in_blocks() {
     check::<f32>(5, 20, 385, 0, 0, Activation::Relu, 7);
     check::<f32>(33, 50, 1000, 1, 1, Activation::None, 3);
     check::<f64>(3, 3, 769, 5, 5, Activation::None, 0);
+    check::<f32>(1, 37, 900, 0, 1, Activation::Relu, 7);
+    check::<f64>(1, 9, 13, 1, 1, Activation::Tanh, 7);
+    check::<f32>(1, 8, 7, 2, 1, Activation::None, 7);
     assert_eq!(k_blocks(0).collect::<Vec<_>>(), [(0, 0)]);
     assert_eq!(k_blocks(384).collect::<Vec<_>>(), [(0, 384)]);
     assert_eq!(k_blocks(513).collect::<Vec<_>>(), [(0, 257), (257, 256)]);
@@ -192,6 +195,8 @@ fn threads_and_strides_do_not_show() {
     same_bits::<f32>(129, 65, 400);
     same_bits::<f32>(65, 300, 33);
     same_bits::<f32>(1, 129, 64);
+    same_bits::<f32>(1, 37, 805);
+    same_bits::<f64>(1, 13, 390);
     same_bits::<f32>(2, 65, 1000);
     same_bits::<f32>(129, 3, 100);
     same_bits::<f32>(31, 10, 84);

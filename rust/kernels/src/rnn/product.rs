@@ -325,14 +325,12 @@ impl<T: Real> OneRow<T> {
                 }
                 at += nr;
             }
-            // Out of the registers once, as in the tiles.
-            let copy = acc;
-            let acc = core::hint::black_box(&copy);
-            for p in 0..self.count {
+            // Constant bounds: a loop over `count` would keep the accumulators in memory throughout.
+            for p in 0..4 {
                 for j in 0..NV {
                     let first = p * nr + v + j * S::LANES;
                     let n = self.cols.saturating_sub(first).min(S::LANES);
-                    if n == 0 {
+                    if p >= self.count || n == 0 {
                         continue;
                     }
                     let c = self.c.add(first);

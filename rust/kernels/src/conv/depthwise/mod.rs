@@ -4,14 +4,17 @@
 //! A strip of rows is copied with its padding, columns sorted by remainder modulo the stride; then tap (p, q) of `LANES`
 //! neighbouring outputs is one vector at a fixed distance from the first. Forward and, at stride 1, the input gradient (the
 //! same sum over flipped taps) keep the outputs in registers over all taps; at other strides the input gradient is the
-//! adjoint, vectors added to the copy. The weight gradient keeps one vector of sums per tap. Everything is cut by planes and
+//! adjoint, vectors added to the copy. The weight gradient ([`dw`]) keeps one vector of sums per tap. Everything is cut by planes and
 //! by the geometry, so no thread count shows in the bits.
+pub(super) mod dw;
+
 use super::Conv2d;
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::{Activation, apply_activation};
-use crate::parallel::{Cost, SharedMut, abandoned, for_each};
-use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each, for_each_chunk};
+use crate::simd::{self, Isa, Kernel, Simd, dispatch_on, prefetch};
+use core::ops::Range;
 
 /// Bytes of a strip's copy.
 const COPY_BYTES: usize = 24 << 10;
@@ -19,6 +22,10 @@ const COPY_BYTES: usize = 24 << 10;
 const SLACK: usize = 64;
 /// Widest vector: rows of the copy are padded to a multiple, so that a vector behind the last column reads zeros.
 const LANES: usize = 16;
+
+/// Rows of the copy are multiples of this, and pixels without a remainder are copied to such places: a store across 16 bytes takes
+/// several times as long on some processors.
+const ALIGN: usize = 8;
 
 /// Whether a geometry is for this file: a product with one row of weights per channel has nothing to reuse.
 pub(super) fn fits(p: &Conv2d) -> bool {
@@ -69,7 +76,13 @@ impl Reads {
     }
     /// Elements from one column remainder to the next.
     fn pitch(&self) -> usize {
-        self.out[1].next_multiple_of(LANES) + self.reach(1) / self.step[1]
+        let columns = self.out[1].next_multiple_of(LANES) + self.reach(1) / self.step[1];
+        columns.next_multiple_of(ALIGN)
+    }
+    /// Elements before the copy, so that what is copied lies where vectors begin.
+    fn shift(&self) -> usize {
+        let (low, ..) = self.columns(0);
+        low.next_multiple_of(ALIGN) - low
     }
     /// Elements of a row of the copy: all remainders.
     fn row(&self) -> usize {
@@ -98,6 +111,12 @@ impl Reads {
         }
         taps
     }
+    /// Step of the rows if they are made in bands, else 0.
+    fn banded(&self) -> usize {
+        let [rows, columns] = self.step;
+        let fits = self.kernel == [SIDE; 2] && self.dilation == [1; 2] && rows == columns;
+        if fits && rows <= 2 { rows } else { 0 }
+    }
     /// Columns of remainder `f` that come from the source: `low..high` of the copy, the first of them from column `from`.
     fn columns(&self, f: usize) -> (usize, usize, usize) {
         let step = self.step[1] as isize;
@@ -120,7 +139,16 @@ impl Reads {
     }
 }
 
-/// Copies what output rows `i0 .. i0 + rows` read; zeros stand for the padding and fill every row up.
+/// Fetches `len` elements.
+#[inline(always)]
+fn fetch<T>(from: *const T, len: usize) {
+    for i in (0..len).step_by(64 / size_of::<T>()) {
+        prefetch(from.wrapping_add(i));
+    }
+}
+
+/// Copies what output rows `i0 .. i0 + rows` read. Zeros stand for the padding and fill every row up: those in the columns are there
+/// from the beginning, in a buffer that has seen copies of this geometry only.
 struct Fill<'a, T> {
     reads: &'a Reads,
     i0: usize,
@@ -147,7 +175,6 @@ impl<T: Real> Kernel<T> for Fill<'_, T> {
                     };
                     let mut source = self.plane[row * g.src[1]..][..g.src[1]].as_ptr();
                     source = source.wrapping_add(from);
-                    zeros::<S>(out, 0, low);
                     let mut j = low;
                     if step == 1 {
                         while j + S::LANES <= high {
@@ -156,7 +183,13 @@ impl<T: Real> Kernel<T> for Fill<'_, T> {
                             j += S::LANES;
                         }
                         if j < high {
-                            S::store_n(out.add(j), S::load_n(source, high - j), high - j);
+                            // A whole vector, if it ends in this row: what follows are zeros.
+                            let x = S::load_n(source, high - j);
+                            if j + S::LANES <= pitch {
+                                S::store(out.add(j), x);
+                            } else {
+                                S::store_n(out.add(j), x, high - j);
+                            }
                         }
                     } else {
                         while step == 2 && j + S::LANES < high {
@@ -171,7 +204,6 @@ impl<T: Real> Kernel<T> for Fill<'_, T> {
                             j += 1;
                         }
                     }
-                    zeros::<S>(out, high, pitch);
                 }
             }
         }
@@ -196,6 +228,12 @@ unsafe fn zeros<S: Simd>(out: *mut S::T, low: usize, high: usize) {
     }
 }
 
+/// Rows of outputs of a 3 x 3 kernel that are made together: a vector of the copy meets the taps of all rows that it belongs to.
+const BAND: usize = 2;
+
+/// Side of the kernels that have bands.
+const SIDE: usize = 3;
+
 /// `out = act(start + sum over taps of weight * copy)` for a strip of output rows.
 struct Sum<'a, T> {
     reads: &'a Reads,
@@ -209,6 +247,8 @@ struct Sum<'a, T> {
     relu: bool,
     /// The strip's first row; rows are dense.
     out: *mut T,
+    /// What the next plane's strip is made of, to be fetched meanwhile.
+    next: *const T,
 }
 
 impl<T: Real> Sum<'_, T> {
@@ -249,12 +289,88 @@ impl<T: Real> Sum<'_, T> {
     }
 }
 
+impl<T: Real> Sum<'_, T> {
+    /// Rows `i .. i + BAND` of a 3 x 3 kernel without dilation, STEP rows of the copy apart. Every sum is that of
+    /// [`Sum::vectors`], in the same order.
+    #[inline(always)]
+    unsafe fn band<S: Simd<T = T>, const STEP: usize>(&self, i: usize) {
+        // SAFETY: the caller's promise: the copy holds what the taps of these rows read, and the outputs are the strip's.
+        unsafe {
+            let (width, ld) = (self.reads.out[1], self.reads.row());
+            let mut w = [S::zero(); SIDE * SIDE];
+            for t in 0..SIDE * SIDE {
+                w[t] = S::splat(self.weights[t]);
+            }
+            // Constants where they can be: a compiler that has to keep all addresses has no room left for the weights.
+            let columns = if STEP == 1 {
+                [0, 1, 2]
+            } else {
+                [0, self.reads.pitch(), 1]
+            };
+            let line = BAND * STEP * self.reads.src[1];
+            fetch(self.next.wrapping_add(i / BAND * line), line);
+            for j in (0..width).step_by(S::LANES) {
+                let n = S::LANES.min(width - j);
+                let out = self.out.add(i * width + j);
+                let mut acc = [S::splat(self.bias); BAND];
+                if self.accumulate {
+                    for b in 0..BAND {
+                        acc[b] = S::load_n(out.add(b * width), n);
+                    }
+                }
+                let from = self.copy.add(i * STEP * ld + j);
+                // Unrolled by hand: with a loop the compiler keeps sums and weights in memory.
+                macro_rules! rows {
+                    ($($r:literal)*) => {
+                        $(if $r < (BAND - 1) * STEP + SIDE {
+                            let row = from.add($r * ld);
+                            for q in 0..SIDE {
+                                let x = S::load(row.add(columns[q]));
+                                for b in 0..BAND {
+                                    if $r >= b * STEP && $r < b * STEP + SIDE {
+                                        acc[b] = S::fma(w[($r - b * STEP) * SIDE + q], x, acc[b]);
+                                    }
+                                }
+                            }
+                        })*
+                    };
+                }
+                rows!(0 1 2 3 4 5 6 7 8);
+                for b in 0..BAND {
+                    let x = if self.relu {
+                        S::max(S::zero(), acc[b])
+                    } else {
+                        acc[b]
+                    };
+                    if n < S::LANES {
+                        S::store_n(out.add(b * width), x, n);
+                    } else {
+                        S::store(out.add(b * width), x);
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl<T: Real> Kernel<T> for Sum<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
         let width = self.reads.out[1];
-        for i in 0..self.rows {
+        let step = self.reads.banded();
+        let mut first = 0;
+        while step > 0 && first + BAND <= self.rows {
+            // SAFETY: rows of the strip.
+            unsafe {
+                match step {
+                    1 => self.band::<S, 1>(first),
+                    _ => self.band::<S, 2>(first),
+                }
+            }
+            first += BAND;
+        }
+        for i in first..self.rows {
             let mut j = 0;
             // SAFETY: columns j .. j + NV * LANES, cut off at the row's end.
             unsafe {
@@ -312,85 +428,6 @@ impl<T: Real> Kernel<T> for Spread<'_, T> {
     }
 }
 
-/// Sums over a strip of `dy * copy` for up to `NT` taps, added to `sums` (one vector per tap, spread over 16 lanes).
-struct Inner<'a, T> {
-    reads: &'a Reads,
-    rows: usize,
-    taps: &'a [usize],
-    copy: *const T,
-    dy: &'a [T],
-    sums: &'a mut [T],
-}
-
-impl<T: Real> Inner<'_, T> {
-    #[inline(always)]
-    unsafe fn block<S: Simd<T = T>, const NT: usize>(&mut self, first: usize) {
-        // SAFETY: the caller's promise: NT taps from `first` on, all of whose rows lie inside the copy.
-        unsafe {
-            let g = self.reads;
-            let mut taps = [0; NT];
-            taps.copy_from_slice(&self.taps[first..first + NT]);
-            let mut acc = [S::zero(); NT];
-            for i in 0..self.rows {
-                let dy = &self.dy[i * g.out[1]..][..g.out[1]];
-                let row = self.copy.add(i * g.step[0] * g.row());
-                let whole = dy.len() / S::LANES * S::LANES;
-                for j in (0..whole).step_by(S::LANES) {
-                    let d = S::load(dy.as_ptr().add(j));
-                    for t in 0..NT {
-                        acc[t] = S::fma(d, S::load(row.add(taps[t] + j)), acc[t]);
-                    }
-                }
-                if whole < dy.len() {
-                    let n = dy.len() - whole;
-                    let d = S::load_n(dy.as_ptr().add(whole), n);
-                    for t in 0..NT {
-                        // No more than the row: what lies behind it may be infinite, and 0 * inf is not 0.
-                        let x = S::load_n(row.add(taps[t] + whole), n);
-                        acc[t] = S::fma(d, x, acc[t]);
-                    }
-                }
-            }
-            for t in 0..NT {
-                let sums = self.sums[(first + t) * LANES..][..S::LANES].as_mut_ptr();
-                S::store(sums, S::add(S::load(sums), acc[t]));
-            }
-        }
-    }
-}
-
-impl<T: Real> Kernel<T> for Inner<'_, T> {
-    type Out = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd<T = T>>(mut self) {
-        let count = self.taps.len();
-        let mut t = 0;
-        while t < count {
-            // SAFETY: blocks of taps that are there.
-            unsafe {
-                match count - t {
-                    9.. => {
-                        self.block::<S, 9>(t);
-                        t += 9;
-                    }
-                    5..9 => {
-                        self.block::<S, 5>(t);
-                        t += 5;
-                    }
-                    3..5 => {
-                        self.block::<S, 3>(t);
-                        t += 3;
-                    }
-                    _ => {
-                        self.block::<S, 1>(t);
-                        t += 1;
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Multiply-adds of all planes, and the bytes of x and y.
 fn cost<T>(p: &Conv2d) -> Cost {
     Cost {
@@ -399,20 +436,35 @@ fn cost<T>(p: &Conv2d) -> Cost {
     }
 }
 
-fn buffer<T: Copy>(g: &Reads, rows: usize) -> Buffer<T> {
-    Buffer::new(g.rows(rows) * g.row() + SLACK)
+/// Room for the copy of a strip, all zeros.
+fn buffer<T: Real>(g: &Reads, rows: usize) -> Buffer<T> {
+    let len = g.shift() + g.rows(rows) * g.row() + SLACK;
+    let buffer = Buffer::new(len);
+    // SAFETY: the buffer has that length; zero bytes are the number 0.
+    unsafe { core::ptr::write_bytes(buffer.ptr(), 0, len) };
+    buffer
 }
 
-/// One plane of a sum over flipped or plain taps: what both directions at stride 1 are.
-struct Planes<'a, T> {
+/// Copies of one plane after the other, strip by strip.
+struct Planes<T> {
     isa: Isa,
     g: Reads,
     taps: Vec<usize>,
     strip: usize,
-    copy: &'a Buffer<T>,
+    copy: Buffer<T>,
 }
 
-impl<T: Real> Planes<'_, T> {
+impl<T: Real> Planes<T> {
+    fn new(isa: Isa, g: Reads, strip: usize) -> Self {
+        Planes {
+            isa,
+            g,
+            taps: g.taps(),
+            strip,
+            copy: buffer(&g, strip),
+        }
+    }
+
     /// `each(i0, rows, copy)` for all strips of a source plane.
     fn strips(&self, plane: &[T], mut each: impl FnMut(usize, usize, *mut T)) {
         let g = &self.g;
@@ -421,7 +473,7 @@ impl<T: Real> Planes<'_, T> {
             if abandoned((2 * rows * g.out[1] * self.taps.len()) as f64) {
                 return;
             }
-            let copy = self.copy.ptr();
+            let copy = self.copy.ptr().wrapping_add(g.shift());
             let fill = Fill {
                 reads: g,
                 i0,
@@ -433,6 +485,16 @@ impl<T: Real> Planes<'_, T> {
             each(i0, rows, copy);
         }
     }
+}
+
+/// Planes of a task: they use one copy, and one fetches what the next needs.
+const RUN: usize = 8;
+
+/// Runs `f` for the planes of x, `RUN` of them at a time.
+fn for_each_run<T>(p: &Conv2d, f: &(dyn Fn(Range<usize>) + Sync)) {
+    let planes = p.n * p.c;
+    // Enough tasks to go round.
+    for_each_chunk(planes, RUN.min(planes / 32), cost::<T>(p), f);
 }
 
 /// The forward pass.
@@ -452,37 +514,35 @@ pub(super) fn forward<T: Real>(
     }
     let strip = g.strip(COPY_BYTES);
     let y = SharedMut(y.as_mut_ptr());
-    for_each(p.n * p.c, cost::<T>(p), &|plane| {
-        let copy = buffer(&g, strip);
-        let planes = Planes {
-            isa,
-            g,
-            taps: g.taps(),
-            strip,
-            copy: &copy,
-        };
-        let channel = plane % p.c;
-        planes.strips(&x[plane * source..][..source], |i0, rows, copy| {
-            for k in 0..per {
-                let o = channel * per + k;
-                let at = ((plane - channel) * per + o) * pixels + i0 * p.ow;
-                // SAFETY: planes of y belong to their task alone.
-                let out = unsafe { y.slice(at, rows * p.ow) }.as_mut_ptr();
-                let sum = Sum {
-                    reads: &g,
-                    rows,
-                    taps: &planes.taps,
-                    weights: &w[o * area..][..area],
-                    copy,
-                    bias: bias.map_or(T::ZERO, |b| b[o]),
-                    accumulate: false,
-                    relu: act == Activation::Relu,
-                    out,
-                };
-                dispatch_on(isa, sum);
-                // SAFETY: as above.
-                unsafe { apply_activation(isa, act, out, rows, p.ow, p.ow) };
-            }
+    for_each_run::<T>(p, &|run| {
+        let planes = Planes::new(isa, g, strip);
+        run.for_each(|plane| {
+            let channel = plane % p.c;
+            planes.strips(&x[plane * source..][..source], |i0, rows, copy| {
+                for k in 0..per {
+                    let o = channel * per + k;
+                    let at = ((plane - channel) * per + o) * pixels + i0 * p.ow;
+                    // SAFETY: planes of y belong to their task alone.
+                    let out = unsafe { y.slice(at, rows * p.ow) }.as_mut_ptr();
+                    let sum = Sum {
+                        reads: &g,
+                        rows,
+                        taps: &planes.taps,
+                        weights: &w[o * area..][..area],
+                        copy,
+                        bias: bias.map_or(T::ZERO, |b| b[o]),
+                        accumulate: false,
+                        relu: act == Activation::Relu,
+                        out,
+                        next: x[plane * source..]
+                            .as_ptr()
+                            .wrapping_add(source + (i0 * g.step[0]) * p.w),
+                    };
+                    dispatch_on(isa, sum);
+                    // SAFETY: as above.
+                    unsafe { apply_activation(isa, act, out, rows, p.ow, p.ow) };
+                }
+            });
         });
     });
 }
@@ -501,46 +561,43 @@ pub(super) fn dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
         .chunks_exact(area)
         .flat_map(|w| w.iter().rev().copied())
         .collect();
+    let of = |plane: usize, k: usize| plane * per + k;
+    if steps == [1, 1] {
+        let g = Reads::backward(p);
+        let strip = g.strip(COPY_BYTES);
+        return for_each_run::<T>(p, &|run| {
+            let planes = Planes::new(isa, g, strip);
+            run.for_each(|plane| {
+                // SAFETY: planes of dx belong to their task alone.
+                let dx = unsafe { out.slice(plane * source, source) };
+                for k in 0..per {
+                    let o = plane % p.c * per + k;
+                    let dy = &dy[of(plane, k) * pixels..];
+                    planes.strips(&dy[..pixels], |i0, rows, copy| {
+                        let sum = Sum {
+                            reads: &g,
+                            rows,
+                            taps: &planes.taps,
+                            weights: &flipped[o * area..][..area],
+                            copy,
+                            bias: T::ZERO,
+                            accumulate: k > 0,
+                            relu: false,
+                            out: dx[i0 * p.w..][..rows * p.w].as_mut_ptr(),
+                            next: dy.as_ptr().wrapping_add(per * pixels + i0 * p.ow),
+                        };
+                        dispatch_on(isa, sum);
+                    });
+                }
+            });
+        });
+    }
     for_each(p.n * p.c, cost::<T>(p), &|plane| {
         let channel = plane % p.c;
-        let of = |k: usize| (plane - channel) * per + channel * per + k;
         // SAFETY: planes of dx belong to their task alone.
         let dx = unsafe { out.slice(plane * source, source) };
-        if steps == [1, 1] {
-            let g = Reads::backward(p);
-            let strip = g.strip(COPY_BYTES);
-            let copy = buffer(&g, strip);
-            let planes = Planes {
-                isa,
-                g,
-                taps: g.taps(),
-                strip,
-                copy: &copy,
-            };
-            for k in 0..per {
-                let o = channel * per + k;
-                planes.strips(&dy[of(k) * pixels..][..pixels], |i0, rows, copy| {
-                    let sum = Sum {
-                        reads: &g,
-                        rows,
-                        taps: &planes.taps,
-                        weights: &flipped[o * area..][..area],
-                        copy,
-                        bias: T::ZERO,
-                        accumulate: k > 0,
-                        relu: false,
-                        out: dx[i0 * p.w..][..rows * p.w].as_mut_ptr(),
-                    };
-                    dispatch_on(isa, sum);
-                });
-            }
-            return;
-        }
         let g = Reads::forward(p);
-        let len = g.rows(p.oh) * g.row();
         let copy = buffer::<T>(&g, p.oh);
-        // SAFETY: the buffer has that length; zero bytes are the number 0.
-        unsafe { core::ptr::write_bytes(copy.ptr(), 0, len + SLACK) };
         let taps = g.taps();
         for k in 0..per {
             if abandoned((2 * pixels * area) as f64) {
@@ -551,7 +608,7 @@ pub(super) fn dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
                 rows: p.oh,
                 taps: &taps,
                 weights: &w[(channel * per + k) * area..][..area],
-                dy: &dy[of(k) * pixels..][..pixels],
+                dy: &dy[of(plane, k) * pixels..][..pixels],
                 copy: copy.ptr(),
             };
             dispatch_on(isa, spread);
@@ -572,112 +629,4 @@ pub(super) fn dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
             }
         }
     });
-}
-
-/// Gradients of weight and bias: per plane, then added up over the images in order.
-pub(super) fn dw<T: Real>(
-    p: &Conv2d,
-    x: &[T],
-    dy: &[T],
-    mut dw: Option<&mut [T]>,
-    mut db: Option<&mut [T]>,
-) {
-    let (isa, g) = (simd::isa(), Reads::forward(p));
-    let (area, per) = (p.kernel[0] * p.kernel[1], p.o / p.groups);
-    let (source, pixels) = (p.h * p.w, p.oh * p.ow);
-    if p.y_len() == 0 {
-        for d in [dw.map(|d| &mut d[..p.w_len()]), db.map(|d| &mut d[..p.o])] {
-            d.into_iter().for_each(|d| d.fill(T::ZERO));
-        }
-        return;
-    }
-    let taps = g.taps();
-    let strip = g.strip(COPY_BYTES);
-    let wanted = [dw.is_some(), db.is_some()];
-    // Per output plane: the taps' sums, then the bias's.
-    let ld = area + 1;
-    let partial = Buffer::<T>::new(p.n * p.o * ld);
-    let shared = SharedMut(partial.ptr());
-    for_each(p.n * p.c, cost::<T>(p), &|plane| {
-        let (image, channel) = (plane / p.c, plane % p.c);
-        let copy = buffer(&g, strip);
-        let planes = Planes {
-            isa,
-            g,
-            taps: g.taps(),
-            strip,
-            copy: &copy,
-        };
-        let first = image * p.o + channel * per;
-        // SAFETY: the sums of a task's planes belong to it alone until all are done.
-        let out = unsafe { shared.slice(first * ld, per * ld) };
-        out.fill(T::ZERO);
-        let mut sums = vec![T::ZERO; per * area * LANES];
-        if wanted[0] {
-            planes.strips(&x[plane * source..][..source], |i0, rows, copy| {
-                for k in 0..per {
-                    let inner = Inner {
-                        reads: &g,
-                        rows,
-                        taps: &taps,
-                        copy,
-                        dy: &dy[(first + k) * pixels + i0 * p.ow..][..rows * p.ow],
-                        sums: &mut sums[k * area * LANES..][..area * LANES],
-                    };
-                    dispatch_on(isa, inner);
-                }
-            });
-        }
-        for k in 0..per {
-            let out = &mut out[k * ld..][..ld];
-            for (out, lanes) in out
-                .iter_mut()
-                .zip(sums[k * area * LANES..].chunks(LANES))
-                .take(area)
-            {
-                *out = lanes.iter().fold(T::ZERO, |a, b| a + *b);
-            }
-            if wanted[1] {
-                out[area] = dispatch_on(isa, Total(&dy[(first + k) * pixels..][..pixels]));
-            }
-        }
-    });
-    // SAFETY: all tasks are done.
-    let partial = unsafe { &*shared.slice(0, p.n * p.o * ld) };
-    for o in 0..p.o {
-        let each = || (0..p.n).map(|image| &partial[(image * p.o + o) * ld..][..ld]);
-        if let Some(dw) = &mut dw {
-            for (t, d) in dw[o * area..][..area].iter_mut().enumerate() {
-                *d = each().fold(T::ZERO, |sum, part| sum + part[t]);
-            }
-        }
-        if let Some(db) = &mut db {
-            db[o] = each().fold(T::ZERO, |sum, part| sum + part[area]);
-        }
-    }
-}
-
-/// The sum of a plane.
-struct Total<'a, T>(&'a [T]);
-
-impl<T: Real> Kernel<T> for Total<'_, T> {
-    type Out = T;
-    #[inline(always)]
-    unsafe fn run<S: Simd<T = T>>(self) -> T {
-        // SAFETY: run by dispatch; loads stay inside the slice.
-        unsafe {
-            let mut acc = [S::zero(); 4];
-            let mut chunks = self.0.chunks_exact(4 * S::LANES);
-            for c in &mut chunks {
-                for v in 0..4 {
-                    acc[v] = S::add(acc[v], S::load(c.as_ptr().add(v * S::LANES)));
-                }
-            }
-            for (v, c) in chunks.remainder().chunks(S::LANES).enumerate() {
-                acc[v] = S::add(acc[v], S::load_n(c.as_ptr(), c.len()));
-            }
-            let sum = S::add(S::add(acc[0], acc[1]), S::add(acc[2], acc[3]));
-            S::reduce_add(sum)
-        }
-    }
 }
