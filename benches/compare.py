@@ -51,11 +51,18 @@ class Workload(NamedTuple):
     sizes: dict[str, Any]
 
 
+KERNELS = "kernels alone"
+"""The group of `workloads.json` that only `cargo bench` times."""
+
+
 def workloads(path: Path = HERE / "workloads.json") -> list[Workload]:
-    """All cases, in order."""
+    """All cases but those of `KERNELS`, in order."""
     groups = json.loads(path.read_text(encoding="utf-8"))
     return [
-        Workload(case["name"], group, case["kind"], case["sizes"]) for group, cases in groups.items() for case in cases
+        Workload(case["name"], group, case["kind"], case["sizes"])
+        for group, cases in groups.items()
+        if group != KERNELS
+        for case in cases
     ]
 
 

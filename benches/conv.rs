@@ -1,47 +1,28 @@
 //! `cargo bench -p corten-benches --bench conv`: first a table in % of the FMA peak per instruction set, then criterion's
 //! statistics for the default one. `CORTEN_TABLE=1` stops after the table, `CORTEN_TABLE=avx2,scalar` also leaves the
 //! other instruction sets out.
-use corten_benches::{CONVS, Conv, numbers, report};
+use corten_benches::{convolutions, numbers, report};
 use corten_kernels::conv::{Conv2d, conv2d, conv2d_dw, conv2d_dx};
 use corten_kernels::gemm::Activation;
 use corten_kernels::parallel::{num_threads, set_num_threads};
 use corten_kernels::simd::{available, isa, with_isa};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-fn geometry(c: &Conv) -> Conv2d {
-    let out = (c.hw + 2 * c.pad - c.kernel) / c.stride + 1;
-    Conv2d {
-        n: c.n,
-        c: c.c,
-        h: c.hw,
-        w: c.hw,
-        o: c.o,
-        oh: out,
-        ow: out,
-        kernel: [c.kernel; 2],
-        stride: [c.stride; 2],
-        pad: [c.pad; 2],
-        dilation: [1; 2],
-        groups: c.groups,
-    }
-}
-
 /// Of one pass.
-fn flops(c: &Conv) -> f64 {
-    let p = geometry(c);
-    2.0 * (p.n * p.o * p.oh * p.ow * (p.c / p.groups) * c.kernel * c.kernel) as f64
+fn flops(p: &Conv2d) -> f64 {
+    2.0 * (p.n * p.o * p.oh * p.ow * (p.c / p.groups) * p.kernel[0] * p.kernel[1]) as f64
 }
 
 /// What it is called, and how to run it.
 type Pass = (&'static str, Box<dyn FnMut()>);
 
 /// The three passes of one case.
-fn passes(c: &Conv) -> [Pass; 3] {
-    let p = geometry(c);
+fn passes(p: &Conv2d) -> [Pass; 3] {
+    let p = *p;
     let sizes = [
         p.n * p.c * p.h * p.w,
         p.n * p.o * p.oh * p.ow,
-        p.o * p.c / p.groups * c.kernel * c.kernel,
+        p.o * p.c / p.groups * p.kernel[0] * p.kernel[1],
     ];
     let [x, dy, w] = [
         numbers(sizes[0], 1),
@@ -70,10 +51,10 @@ fn table() {
     for threads in [1, all] {
         set_num_threads(threads);
         for isa in available().filter(|i| filter.as_deref().is_none_or(|f| f.contains(i.name()))) {
-            for c in CONVS {
-                for (pass, f) in passes(c) {
-                    let name = format!("{} {pass}", c.name);
-                    with_isa(isa, || report(&name, flops(c), threads, isa, f));
+            for (name, p) in convolutions() {
+                for (pass, f) in passes(&p) {
+                    let name = format!("{name} {pass}");
+                    with_isa(isa, || report(&name, flops(&p), threads, isa, f));
                 }
             }
         }
@@ -87,10 +68,10 @@ fn bench(criterion: &mut Criterion) {
         return;
     }
     let mut group = criterion.benchmark_group(format!("conv {}", isa().name()));
-    for c in CONVS {
-        group.throughput(Throughput::Elements(flops(c) as u64));
-        for (pass, mut f) in passes(c) {
-            group.bench_function(format!("{} {pass}", c.name), |b| b.iter(&mut f));
+    for (name, p) in convolutions() {
+        group.throughput(Throughput::Elements(flops(&p) as u64));
+        for (pass, mut f) in passes(&p) {
+            group.bench_function(format!("{name} {pass}"), |b| b.iter(&mut f));
         }
     }
     group.finish();

@@ -1,21 +1,27 @@
 //! `cargo bench -p corten-benches --bench gemm`: first a table in % of the FMA peak per instruction set, then criterion's
 //! statistics for the default one. `CORTEN_TABLE=1` stops after the table, `CORTEN_TABLE=avx2,scalar`
 //! also leaves the other instruction sets out.
-use corten_benches::{GEMMS, Gemm, numbers, report};
-use corten_kernels::gemm::{Activation, Epilogue, Mat, gemm, linear_backward};
+use corten_benches::{Gemm, numbers, products, report};
+use corten_kernels::gemm::{Activation, Epilogue, Mat, gemm, gemm_batched, linear_backward};
 use corten_kernels::parallel::{num_threads, set_num_threads};
 use corten_kernels::simd::{available, isa, with_isa};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn flops(g: &Gemm) -> f64 {
-    2.0 * (g.m * g.n * g.k) as f64
+    2.0 * (g.batch * g.m * g.n * g.k) as f64
 }
 
 fn case(g: &Gemm) -> impl FnMut() + use<> {
-    let g = *g;
-    let (a, b) = (numbers(g.m * g.k, 1), numbers(g.k * g.n, 2));
+    let g = g.clone();
+    let (a, b) = (
+        numbers(g.batch * g.m * g.k, 1),
+        numbers(g.batch * g.k * g.n, 2),
+    );
     let bias = numbers(g.n, 3);
-    let mut c = vec![0.0f32; g.m * g.n];
+    let mut c = vec![0.0f32; g.batch * g.m * g.n];
+    let offsets =
+        |each: usize| -> Vec<isize> { (0..g.batch).map(|i| (i * each) as isize).collect() };
+    let (a_off, b_off) = (offsets(g.m * g.k), offsets(g.k * g.n));
     move || {
         let (rs, cs) = if g.transposed { (1, g.k) } else { (g.n, 1) };
         let a = Mat {
@@ -30,6 +36,9 @@ fn case(g: &Gemm) -> impl FnMut() + use<> {
             rs: rs as isize,
             cs: cs as isize,
         };
+        if g.batch > 1 {
+            return gemm_batched(g.m, g.n, g.k, a, &a_off, b, &b_off, &mut c);
+        }
         let epilogue = Epilogue {
             bias: g.transposed.then_some(&bias[..]),
             act: if g.transposed {
@@ -67,11 +76,12 @@ fn table() {
     for threads in [1, all] {
         set_num_threads(threads);
         for isa in available().filter(|i| filter.as_deref().is_none_or(|f| f.contains(i.name()))) {
-            for g in GEMMS {
-                with_isa(isa, || report(g.name, flops(g), threads, isa, case(g)));
+            for g in products() {
+                with_isa(isa, || report(&g.name, flops(&g), threads, isa, case(&g)));
             }
-            for (m, n, k) in [(128, 256, 784), (64, 120, 256)] {
-                let name = format!("linear backward {m}x{k}->{n}");
+            for g in products().iter().filter(|g| g.transposed) {
+                let (m, n, k) = (g.m, g.n, g.k);
+                let name = format!("{} backward", g.name);
                 with_isa(isa, || {
                     report(
                         &name,
@@ -93,10 +103,10 @@ fn bench(criterion: &mut Criterion) {
         return;
     }
     let mut group = criterion.benchmark_group(format!("gemm {}", isa().name()));
-    for g in GEMMS {
-        group.throughput(Throughput::Elements(flops(g) as u64));
-        let mut f = case(g);
-        group.bench_function(g.name, |b| b.iter(&mut f));
+    for g in products() {
+        group.throughput(Throughput::Elements(flops(&g) as u64));
+        let mut f = case(&g);
+        group.bench_function(&g.name, |b| b.iter(&mut f));
     }
     group.finish();
 }

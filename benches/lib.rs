@@ -1,14 +1,78 @@
-//! Named workloads shared by the benchmarks of corten, and the yardstick that their figures are measured against.
+//! The named workloads of `workloads.json`, which `compare.py` reads too, and the yardstick that their figures are measured against.
 use corten_kernels::Real;
+use corten_kernels::conv::Conv2d;
 use corten_kernels::parallel::{Cost, SharedMut, for_each_chunk};
 use corten_kernels::simd::{Isa, Kernel, Simd, dispatch_on};
+use serde_json::{Map, Value};
 use std::time::{Duration, Instant};
 
-/// A product `(m, k) x (k, n)`; `transposed` is the right operand stored `(n, k)`, as the weight of a linear layer is.
-#[derive(Clone, Copy, Debug)]
+/// A case of `workloads.json`.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// What it is called in reports.
+    pub name: String,
+    kind: String,
+    sizes: Map<String, Value>,
+}
+
+impl Workload {
+    /// A size that every case of this kind has.
+    ///
+    /// # Panics
+    /// If this one has not.
+    pub fn size(&self, key: &str) -> usize {
+        let size = self.sizes.get(key).and_then(Value::as_u64);
+        let size = size.unwrap_or_else(|| panic!("{} has no size {key}", self.name));
+        usize::try_from(size).expect("a size of this machine")
+    }
+
+    /// A size that may be missing.
+    pub fn size_or(&self, key: &str, default: usize) -> usize {
+        if self.sizes.contains_key(key) {
+            self.size(key)
+        } else {
+            default
+        }
+    }
+}
+
+/// The cases of some kinds, in the order of `workloads.json`.
+///
+/// # Panics
+/// If the file is not what it should be.
+pub fn workloads(kinds: &[&str]) -> Vec<Workload> {
+    let all: Value = serde_json::from_str(include_str!("workloads.json")).expect("JSON");
+    let groups = all.as_object().expect("groups").values();
+    let cases = groups.flat_map(|cases| cases.as_array().expect("a list of cases"));
+    let cases = cases.map(|case| {
+        let text = |key: &str| case[key].as_str().expect("a text").to_owned();
+        Workload {
+            name: text("name"),
+            kind: text("kind"),
+            sizes: case["sizes"].as_object().expect("sizes").clone(),
+        }
+    });
+    cases.filter(|w| kinds.contains(&w.kind.as_str())).collect()
+}
+
+/// Distinct sizes of cases of some kinds.
+pub fn shapes<const N: usize>(kinds: &[&str], keys: [&str; N]) -> Vec<[usize; N]> {
+    let mut shapes: Vec<_> = workloads(kinds)
+        .iter()
+        .map(|w| keys.map(|key| w.size(key)))
+        .collect();
+    shapes.sort_unstable();
+    shapes.dedup();
+    shapes
+}
+
+/// A product `(m, k) x (k, n)`, or several; `transposed` is the right operand stored `(n, k)`, as the weight of a linear layer is.
+#[derive(Clone, Debug)]
 pub struct Gemm {
     /// What the case is called in reports.
-    pub name: &'static str,
+    pub name: String,
+    /// Products.
+    pub batch: usize,
     /// Rows of the result.
     pub m: usize,
     /// Columns of the result.
@@ -19,111 +83,64 @@ pub struct Gemm {
     pub transposed: bool,
 }
 
-const fn gemm(name: &'static str, m: usize, n: usize, k: usize, transposed: bool) -> Gemm {
-    Gemm {
-        name,
-        m,
-        n,
-        k,
-        transposed,
-    }
+/// All products.
+pub fn products() -> Vec<Gemm> {
+    let products = workloads(&["matmul", "bmm", "linear"]);
+    let gemm = |w: Workload| {
+        let transposed = w.kind == "linear";
+        let keys = if transposed {
+            ["batch", "outputs", "inputs"]
+        } else {
+            ["m", "n", "k"]
+        };
+        let [m, n, k] = keys.map(|key| w.size(key));
+        let batch = if w.kind == "bmm" { w.size("batch") } else { 1 };
+        Gemm {
+            name: w.name,
+            batch,
+            m,
+            n,
+            k,
+            transposed,
+        }
+    };
+    products.into_iter().map(gemm).collect()
 }
 
-/// Products from the models that corten is made for.
-pub const GEMMS: &[Gemm] = &[
-    gemm("square 1024", 1024, 1024, 1024, false),
-    gemm("square 256", 256, 256, 256, false),
-    gemm("square 64", 64, 64, 64, false),
-    gemm("square 32", 32, 32, 32, false),
-    gemm("mlp 128x784->256", 128, 256, 784, true),
-    gemm("mlp 64x784->128", 64, 128, 784, true),
-    gemm("lenet fc1 64x256->120", 64, 120, 256, true),
-    gemm("lenet fc3 64x84->10", 64, 10, 84, true),
-    gemm("rnn step 32x128->128", 32, 128, 128, true),
-    gemm("one sample 1x784->256", 1, 256, 784, true),
-    gemm("tall 60000x784->10", 60000, 10, 784, true),
-    gemm("skinny 6x768->2304", 6, 2304, 768, true),
-];
-
-/// A convolution of a (n, c, h, w) batch with o square kernels.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
-pub struct Conv {
-    pub name: &'static str,
-    pub n: usize,
-    pub c: usize,
-    pub hw: usize,
-    pub o: usize,
-    pub kernel: usize,
-    pub stride: usize,
-    pub pad: usize,
-    pub groups: usize,
+/// All convolutions.
+pub fn convolutions() -> Vec<(String, Conv2d)> {
+    let convolution = |w: Workload| {
+        let flat = w.kind == "conv1d";
+        let (k, step) = (w.size("kernel"), w.size_or("stride", 1));
+        let dilation = w.size_or("dilation", 1);
+        let [height, width] = if flat {
+            [1, w.size("length")]
+        } else {
+            [w.size("height"); 2]
+        };
+        // Of one dimension they keep the length.
+        let pad = w.size_or("padding", if flat { k / 2 } else { 0 });
+        let out = |size: usize| (size + 2 * pad - (k - 1) * dilation - 1) / step + 1;
+        let rows = |x: usize, one: usize| if flat { one } else { x };
+        let p = Conv2d {
+            n: w.size("batch"),
+            c: w.size("channels"),
+            h: height,
+            w: width,
+            o: w.size("filters"),
+            oh: if flat { 1 } else { out(height) },
+            ow: out(width),
+            kernel: [rows(k, 1), k],
+            stride: [rows(step, 1), step],
+            pad: [rows(pad, 0), pad],
+            dilation: [rows(dilation, 1), dilation],
+            groups: w.size_or("groups", 1),
+        };
+        (w.name, p)
+    };
+    let convolutions = workloads(&["conv2d", "conv1d"]);
+    convolutions.into_iter().map(convolution).collect()
 }
-
-const fn conv(
-    name: &'static str,
-    sizes: [usize; 5],
-    stride: usize,
-    pad: usize,
-    groups: usize,
-) -> Conv {
-    let [n, c, hw, o, kernel] = sizes;
-    Conv {
-        name,
-        n,
-        c,
-        hw,
-        o,
-        kernel,
-        stride,
-        pad,
-        groups,
-    }
-}
-
-/// Convolutions from the models that corten is made for.
-pub const CONVS: &[Conv] = &[
-    conv("lenet1 5x5 1->6", [64, 1, 28, 6, 5], 1, 0, 1),
-    conv("lenet2 5x5 6->16", [64, 6, 12, 16, 5], 1, 0, 1),
-    conv("resnet20 3x3 16->16", [32, 16, 32, 16, 3], 1, 1, 1),
-    conv("3x3 64->64", [8, 64, 32, 64, 3], 1, 1, 1),
-    conv("3x3 256->256 on 8x8", [8, 256, 8, 256, 3], 1, 1, 1),
-    conv("stem 7x7 stride 2", [4, 3, 112, 64, 7], 2, 3, 1),
-    conv("1x1 64->256", [4, 64, 28, 256, 1], 1, 0, 1),
-    conv("depthwise 3x3", [8, 64, 56, 64, 3], 1, 1, 64),
-];
-
-/// A kernel over a `(rows, cols)` matrix whose floor is bandwidth.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
-pub struct Matrix {
-    pub name: &'static str,
-    pub rows: usize,
-    pub cols: usize,
-}
-
-const fn matrix(name: &'static str, rows: usize, cols: usize) -> Matrix {
-    Matrix { name, rows, cols }
-}
-
-/// Rows for softmax, layer normalisation and cross-entropy: a classifier's, an image model's, a language model's.
-pub const ROWS: &[Matrix] = &[
-    matrix("64x10", 64, 10),
-    matrix("4096x100", 4096, 100),
-    matrix("4096x512", 4096, 512),
-    matrix("4096x1000", 4096, 1000),
-    matrix("4096x1024", 4096, 1024),
-];
-
-/// Sums over the first axis: a weight's gradient, a bias's, a long narrow one.
-pub const COLUMNS: &[Matrix] = &[
-    matrix("4096x1024", 4096, 1024),
-    matrix("128x512", 128, 512),
-    matrix("200000x10", 200_000, 10),
-];
-
-/// Elements of element-wise cases.
-pub const ELEMENTS: &[usize] = &[8192, 1 << 20];
 
 struct Triad<'a>(&'a [f32], &'a [f32], *mut f32);
 impl Kernel<f32> for Triad<'_> {

@@ -3,7 +3,7 @@
 //! costs. A table in GB/s and in percent of the machine's bandwidth, which is measured first (what stays in a cache may be
 //! faster), next to a copy of the same size; then criterion's statistics. `CORTEN_TABLE=1` stops after the table, `CORTEN_TABLE=max`
 //! (or any parts of names, with commas between them) also leaves other cases out.
-use corten_benches::{COLUMNS, ELEMENTS, Matrix, ROWS, bandwidth, numbers};
+use corten_benches::{bandwidth, numbers, shapes, workloads};
 use corten_kernels::Strided;
 use corten_kernels::elementwise::{Binary, Unary, UnaryGrad, binary, unary, unary_backward};
 use corten_kernels::index::{gather_rows, scatter_add_rows};
@@ -43,11 +43,10 @@ fn pools(out: &mut Vec<Case>) {
             dilation: [1; 2],
         }
     };
-    for (name, p) in [
-        ("2x2 64x6x24x24", window(64 * 6, 24, 2, 2, 0)),
-        ("2x2 64x16x8x8", window(64 * 16, 8, 2, 2, 0)),
-        ("3x3 stride 2 4x64x112x112", window(4 * 64, 112, 3, 2, 1)),
-    ] {
+    for w in workloads(&["max_pool2d"]) {
+        let (planes, k) = (w.size("batch") * w.size("channels"), w.size_or("kernel", 2));
+        let (stride, pad) = (w.size_or("stride", k), w.size_or("padding", 0));
+        let (name, p) = (&w.name, window(planes, w.size("height"), k, stride, pad));
         let (ins, outs) = (p.planes * p.h * p.w, p.planes * p.oh * p.ow);
         let bytes = (ins + outs) as f64 * F32 + outs as f64;
         let (x, dy) = (numbers(ins, 1), numbers(outs, 2));
@@ -67,7 +66,10 @@ fn pools(out: &mut Vec<Case>) {
 }
 
 fn rows(out: &mut Vec<Case>) {
-    for &Matrix { rows, cols, .. } in ROWS {
+    for [rows, cols] in shapes(
+        &["softmax", "layer_norm", "cross_entropy"],
+        ["rows", "columns"],
+    ) {
         let n = rows * cols;
         let (x, dy) = (numbers(n, 1), numbers(n, 2));
         let mut y = aligned(n);
@@ -151,7 +153,12 @@ fn dense(data: &[f32]) -> Strided<'_, f32> {
 }
 
 fn elements(out: &mut Vec<Case>) {
-    for &n in ELEMENTS {
+    // A few numbers show what a call costs, not the bandwidth.
+    let large = |&[n]: &[usize; 1]| n >= 1024;
+    for [n] in shapes(&["add", "gelu", "tanh"], ["n"])
+        .into_iter()
+        .filter(large)
+    {
         let bytes = n as f64 * F32;
         let x: Vec<f32> = numbers(n, 1).iter().map(|x| 3.0 * x).collect();
         for op in [
@@ -177,7 +184,8 @@ fn elements(out: &mut Vec<Case>) {
 }
 
 fn columns(out: &mut Vec<Case>) {
-    for &Matrix { name, rows, cols } in COLUMNS {
+    for w in workloads(&["sum_axis0"]) {
+        let (name, rows, cols) = (w.name.clone(), w.size("rows"), w.size("columns"));
         let (x, mut y) = (numbers(rows * cols, 1), vec![0.0; cols]);
         let bytes = x.len() as f64 * F32;
         let f = Box::new(move || {
@@ -188,30 +196,29 @@ fn columns(out: &mut Vec<Case>) {
             };
             reduce(Reduce::Sum, &[cols], &[rows], x, &mut y);
         });
-        out.push((format!("sum over rows of {name}"), bytes, f));
+        out.push((name, bytes, f));
     }
 }
 
 fn embeddings(out: &mut Vec<Case>) {
-    let (v, d, n) = (10_000, 256, 4096);
-    let bytes = (n * d) as f64 * F32;
-    let at: Vec<i64> = (0..n).map(|i| (i * 7919 % v) as i64).collect();
-    let (w, at2, mut y) = (numbers(v * d, 1), at.clone(), aligned(n * d));
-    let f = Box::new(move || gather_rows(d, &w, &at, y.get()));
-    out.push(("embedding 4096 of 10000x256".into(), 2.0 * bytes, f));
-    let (g, mut dw) = (numbers(n * d, 1), aligned(v * d));
-    let f = Box::new(move || scatter_add_rows(d, &g, &at2, dw.get()));
-    let written = (v * d) as f64 * F32;
-    out.push(("embedding backward".into(), bytes + written, f));
+    for case in workloads(&["embedding"]) {
+        let (v, d, n) = (case.size("words"), case.size("size"), case.size("rows"));
+        let bytes = (n * d) as f64 * F32;
+        let at: Vec<i64> = (0..n).map(|i| (i * 7919 % v) as i64).collect();
+        let (w, at2, mut y) = (numbers(v * d, 1), at.clone(), aligned(n * d));
+        let f = Box::new(move || gather_rows(d, &w, &at, y.get()));
+        out.push((case.name.clone(), 2.0 * bytes, f));
+        let (g, mut dw) = (numbers(n * d, 1), aligned(v * d));
+        let f = Box::new(move || scatter_add_rows(d, &g, &at2, dw.get()));
+        let written = (v * d) as f64 * F32;
+        out.push((format!("{} backward", case.name), bytes + written, f));
+    }
 }
 
 fn norms(out: &mut Vec<Case>) {
-    for (name, n, c, s) in [
-        ("32x16x32x32", 32, 16, 1024),
-        ("32x64x8x8", 32, 64, 64),
-        ("4x64x112x112", 4, 64, 112 * 112),
-        ("256x512", 256, 512, 1),
-    ] {
+    for w in workloads(&["batch_norm2d"]) {
+        let (n, c, s) = (w.size("batch"), w.size("channels"), w.size("height").pow(2));
+        let name = &w.name;
         let len = n * c * s;
         let bytes = len as f64 * F32;
         let (x, dy, gamma) = (numbers(len, 1), numbers(len, 2), numbers(c, 3));
@@ -232,7 +239,7 @@ fn norms(out: &mut Vec<Case>) {
                 &mut y,
             );
         });
-        out.push((format!("batch norm {name}"), 3.0 * bytes, f));
+        out.push((name.clone(), 3.0 * bytes, f));
         let (mean, rstd) = (vec![0.0; c], vec![1.7; c]);
         let (mut dx, mut dg, mut db) = (x.clone(), gamma.clone(), gamma.clone());
         let f = Box::new(move || {
@@ -240,14 +247,20 @@ fn norms(out: &mut Vec<Case>) {
             let g = Some(&gamma[..]);
             batch_norm_backward(n, c, s, &x, &dy, &mean, &rstd, g, true, dx, dg, db);
         });
-        out.push((format!("batch norm backward {name}"), 5.0 * bytes, f));
+        out.push((format!("{name} backward"), 5.0 * bytes, f));
     }
 }
 
 fn steps(out: &mut Vec<Case>) {
-    // LeNet's parameters, and one large tensor.
-    let lenet = [150, 6, 2400, 16, 30720, 120, 10080, 84, 840, 10];
-    for (name, sizes) in [("lenet", &lenet[..]), ("4M", &[4 << 20][..])] {
+    // LeNet's parameters, and larger ones.
+    let lenet = vec![150, 6, 2400, 16, 30720, 120, 10080, 84, 840, 10];
+    let mut nets = vec![("lenet".to_owned(), lenet)];
+    for w in workloads(&["adam"]) {
+        let mut sizes = vec![w.size("matrix"); w.size("matrices")];
+        sizes.resize(sizes.len() + w.size("vectors"), w.size("vector"));
+        nets.push((w.name, sizes));
+    }
+    for (name, sizes) in nets {
         let total: usize = sizes.iter().sum();
         let make = |seed| -> Vec<Vec<f32>> { sizes.iter().map(|n| numbers(*n, seed)).collect() };
         let (mut p, g, mut m) = (make(1), make(2), make(3));

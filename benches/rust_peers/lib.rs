@@ -1,0 +1,1 @@
+//! Holds nothing: a package needs something to build, and this one has only a benchmark.
