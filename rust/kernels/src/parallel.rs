@@ -209,8 +209,9 @@ struct Shared {
     go: Line<AtomicU64>,
     /// Tiles taken: low half from the front, high half from the back.
     cursor: Line<AtomicU64>,
-    arrived: Line<AtomicU32>,
-    generation: Line<AtomicU32>,
+    /// Barriers that each thread of a team has come to. Everyone writes a line of its own and reads the others': after the last arrival
+    /// one line has to travel, where a common count and a flag would be three, and between two parts of a chip that is long.
+    came: Vec<Line<AtomicU32>>,
     abort: Line<AtomicBool>,
     /// Written by the caller while the gate is closed and nobody is inside; read by workers inside.
     body: UnsafeCell<Option<Body>>,
@@ -406,8 +407,7 @@ impl Pool {
             gate: Line(AtomicU64::new(0)),
             go: Line(AtomicU64::new(u64::MAX)),
             cursor: Line(AtomicU64::new(0)),
-            arrived: Line(AtomicU32::new(0)),
-            generation: Line(AtomicU32::new(0)),
+            came: (0..=workers).map(|_| Line(AtomicU32::new(0))).collect(),
             abort: Line(AtomicBool::new(false)),
             body: UnsafeCell::new(None),
             panic: Mutex::new(None),
@@ -456,7 +456,10 @@ impl Pool {
         unsafe { *shared.body.get() = Some(body) };
         let start = if first { self.threads } else { 0 };
         shared.cursor.0.store(start as u64, Relaxed);
-        shared.arrived.0.store(0, Relaxed);
+        // Uneven, after a region in which a thread panicked.
+        if matches!(body, Body::Team(_)) {
+            shared.came.iter().for_each(|c| c.0.store(0, Relaxed));
+        }
         shared.abort.0.store(false, Relaxed);
         new_region();
         // SeqCst against the worker's "LEFT, then look at the gate once more".
@@ -680,21 +683,20 @@ impl Team<'_> {
         if self.size == 1 {
             return;
         }
-        // It cannot move on before this thread has arrived.
-        let generation = shared.generation.0.load(Relaxed);
-        if shared.arrived.0.fetch_add(1, AcqRel) as usize + 1 == self.size {
-            shared.arrived.0.store(0, Relaxed);
-            shared
-                .generation
-                .0
-                .store(generation.wrapping_add(1), Release);
-            return;
-        }
+        let own = &shared.came[self.index].0;
+        let count = own.load(Relaxed).wrapping_add(1);
+        own.store(count, Release);
         let mut aborted = false;
-        shared.wait(|| {
-            aborted = shared.abort.0.load(Acquire);
-            aborted || shared.generation.0.load(Acquire) != generation
-        });
+        for other in shared.came[..self.size].iter() {
+            // Another thread may have come to the next barrier already, but no further.
+            let passed = || other.0.load(Acquire).wrapping_sub(count) <= 1;
+            if !passed() {
+                shared.wait(|| {
+                    aborted = shared.abort.0.load(Acquire);
+                    aborted || passed()
+                });
+            }
+        }
         if aborted {
             resume_unwind(Box::new(Aborted));
         }

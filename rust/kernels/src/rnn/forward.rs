@@ -1,5 +1,5 @@
 //! Forward through time.
-use super::gates::{Forward, Tables};
+use super::gates::{Forward, Tables, fetch};
 use super::lanes::{Lane, Lanes, padded_row};
 use super::product::{Packed, Rows, Target, multiply};
 use super::{Cell, Kept, Rnn, Weights, check};
@@ -405,6 +405,9 @@ impl<T: Real> Call<'_, T> {
         let starts = Starts::new(p, st.lane, s);
         let at = starts.tables();
         let active = at.gates.len();
+        if active <= FEW && !blocks.is_empty() {
+            self.fetch_next(st.lane, s + 1, u.span(&blocks));
+        }
         let (state, next) = (&st.h[s % 2], &st.h[(s + 1) % 2]);
         let a = Rows {
             at: state.ptr().cast_const(),
@@ -493,6 +496,17 @@ impl<T: Real> Call<'_, T> {
                     }
                     dispatch_on(self.isa, body);
                 }
+            }
+        }
+    }
+
+    /// Fetches a step's rows of gates. Another core may have made them, whose caches are far away; a step of few sequences is too short
+    /// to wait for them.
+    fn fetch_next(&self, lane: &Lane, s: usize, block: (usize, usize)) {
+        for i in 0..lane.active(s) {
+            let row = self.gates.0.wrapping_add(lane.row(i, s) * self.p.wide());
+            for gate in 0..self.p.cell.gates() {
+                fetch(row.wrapping_add(gate * self.p.h).cast_const(), block);
             }
         }
     }

@@ -66,7 +66,7 @@ macro_rules! columns {
 /// Fetches the block's part of a row, unless there is none. The rows of a step may lie a whole sequence apart, where no CPU guesses
 /// that they will be asked for.
 #[inline(always)]
-fn fetch<T>(row: *const T, (first, count): (usize, usize)) {
+pub(super) fn fetch<T>(row: *const T, (first, count): (usize, usize)) {
     if !row.is_null() {
         for j in (first..first + count).step_by(64 / size_of::<T>()) {
             prefetch(row.wrapping_add(j));
