@@ -123,8 +123,11 @@ fn agree(name: &str, k: usize, [one, other]: [&[f32]; 2]) {
     }
 }
 
+/// A library and its product.
+type Peer<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
 /// Median seconds of each, in turns.
-fn times(all: &mut [(&str, Box<dyn FnMut() + '_>)]) -> Vec<f64> {
+fn times(all: &mut [Peer<'_>]) -> Vec<f64> {
     let mut times = vec![Vec::new(); all.len()];
     for _ in 0..ROUNDS {
         for ((_, f), times) in all.iter_mut().zip(&mut times) {
@@ -164,7 +167,7 @@ fn main() {
             agree(&g.name, g.k, [ours, of_gemm]);
             x.matrixmultiply(of_mm);
             agree(&g.name, g.k, [ours, of_mm]);
-            let mut list: Vec<(&str, Box<dyn FnMut() + '_>)> = vec![
+            let mut list: Vec<Peer<'_>> = vec![
                 ("corten", Box::new(|| x.corten(ours))),
                 ("gemm", Box::new(|| x.gemm(of_gemm, threads))),
             ];
