@@ -1,6 +1,6 @@
 //! `cargo bench -p corten-rust-peers`: the products of `workloads.json` by corten and by the crates `gemm` and `matrixmultiply`, in
 //! turns, on one thread and on all. Before a product is timed the three have to agree on it. A ratio above 1 means that corten is
-//! faster. `CORTEN_TABLE=square,one` leaves other cases out.
+//! faster. `CORTEN_TABLE=matmul,one` leaves other cases out.
 use corten_benches::{Gemm, numbers, products};
 use corten_kernels::gemm::{Epilogue, Mat, gemm as corten};
 use corten_kernels::parallel::{num_threads, set_num_threads};
@@ -149,6 +149,7 @@ fn times(all: &mut [Peer<'_>]) -> Vec<f64> {
 
 fn main() {
     let all = num_threads();
+    // Four is the most that matrixmultiply takes.
     // SAFETY: no other thread has been started yet that could read the environment.
     unsafe { std::env::set_var("MATMUL_NUM_THREADS", all.min(4).to_string()) };
     let filter = std::env::var("CORTEN_TABLE").ok();

@@ -5,7 +5,7 @@ use crate::element::Real;
 use crate::simd::{Kernel, Simd, transpose};
 use crate::sum::{load, store};
 
-/// A band of one row; row l of the matrix's column j is `b + j * step + l`, and `a_rs`, `b_ks` and `ldc` are not used.
+/// A band of one row; element l of column j is at `b + j * b_ks + l`, and `a_rs`, `step` and `ldc` are not used.
 ///
 /// # Safety
 /// Whoever runs it promises that the pointers are valid for what [`Band`] says and that C overlaps nothing that is read.
@@ -39,7 +39,7 @@ impl<T: Real> Gemv<'_, T> {
         let row = |i: usize, l: usize| {
             // Columns past the last repeat it; their sums are not stored.
             let column = j + if WHOLE { i } else { i.min(n - 1) };
-            t.b.wrapping_add(column.wrapping_mul(t.step))
+            t.b.wrapping_offset((column as isize).wrapping_mul(t.b_ks))
                 .wrapping_add(l)
         };
         // SAFETY: the maker's promise.

@@ -125,6 +125,7 @@ impl<'a, T: Real> Outer<'a, T> {
         let sums = sums.map(|s| {
             assert_eq!(s.len(), m, "sums");
             size += m;
+            work.bytes += (m * k * size_of::<T>()) as f64;
             SharedMut(s.as_mut_ptr())
         });
         let threads = threads_for(work);

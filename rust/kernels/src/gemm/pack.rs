@@ -3,7 +3,7 @@ use super::Mat;
 use super::kernel::MAX_MR;
 use crate::element::{Number, Real};
 use crate::parallel::SharedMut;
-use crate::simd::{Isa, Kernel, Simd, dispatch_on, prefetch, transpose};
+use crate::simd::{Isa, Kernel, Simd, dispatch_on, prefetch_run, transpose};
 
 impl<T> Mat<'_, T> {
     /// Address of element (i, j).
@@ -269,9 +269,7 @@ pub(crate) unsafe fn pack_strips<T: Number>(
                 let src = a.at(first.0, k0 + l);
                 // The rows lie far apart: nothing else fetches them ahead.
                 let ahead = a.at(first.0, k0 + l).wrapping_offset(16 * a.cs);
-                for i in (0..end - first.0).step_by(64 / size_of::<T>()) {
-                    prefetch(ahead.wrapping_add(i));
-                }
+                prefetch_run(ahead, end - first.0);
                 for (slot, &(i0, rows)) in strips.iter().enumerate() {
                     let (src, dst) = (src.add(i0 - first.0), out.add(slot * room + l * rows));
                     if i0 + MAX_MR <= end {

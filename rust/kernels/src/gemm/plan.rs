@@ -41,7 +41,7 @@ type Strips = (usize, usize);
 
 /// Where panels of B lie in memory, for one block of k.
 struct Panels<T> {
-    /// Panel number p is at `at + p * step`, its rows `b_ks` apart.
+    /// Panel number p is at `at + p * step`, its rows (its columns, if B is transposed and read in place) `b_ks` apart.
     at: *mut T,
     step: usize,
     b_ks: isize,
@@ -54,7 +54,10 @@ impl<T> Panels<T> {
     fn get(&self, panel: usize, nr: usize) -> (*mut T, isize) {
         match self.partial {
             Some((p, at)) if p == panel => (at, nr as isize),
-            _ => (self.at.wrapping_add(panel * self.step), self.b_ks),
+            _ => {
+                let at = self.at.wrapping_add(panel.wrapping_mul(self.step));
+                (at, self.b_ks)
+            }
         }
     }
 }
@@ -319,7 +322,7 @@ impl<'a, T: Real> Plan<'a, T> {
                     } else {
                         nr
                     },
-                    b_ks: self.b.rs,
+                    b_ks: if self.gemv { self.b.cs } else { self.b.rs },
                     partial: packed.clone().next().map(|p| (p, slot(p))),
                 }
             } else {
@@ -445,7 +448,6 @@ impl<'a, T: Real> Plan<'a, T> {
             // task visits a strip's k blocks one after the other.
             unsafe {
                 if self.gemv {
-                    at.step = self.b.cs as usize;
                     dispatch_on(self.kernels.isa, Gemv(&at));
                 } else {
                     self.kernels.run_band(rows, &at);

@@ -42,6 +42,7 @@ fn layout<T: Real>(
         2 => (0, c + 5, 1, rows * (cols + 5)), // part of wider rows
         3 => ((rows * cols).saturating_sub(1), -c, -1, rows * cols), // both axes flipped
         4 => (3, 2 * c * 3, 3, rows * cols * 6 + 4), // gaps in both axes
+        6 => (cols.saturating_sub(1) * rows, 1, -r, rows * cols), // transposed, columns flipped
         _ => (0, 1, r + 600, cols * (rows + 600) + 1), // transposed, far apart
     };
     let mut data = vec![T::from_f64(f64::NAN); len + 1];
@@ -133,7 +134,7 @@ fn size() -> impl Strategy<Value = usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn any_size_and_stride(m in size(), n in size(), k in size(), ka in 0u8..6, kb in 0u8..6, flags in 0u8..8) {
+    fn any_size_and_stride(m in size(), n in size(), k in size(), ka in 0u8..6, kb in 0u8..7, flags in 0u8..8) {
         check::<f32>(m, n, k, ka, kb, Activation::None, flags);
         check::<f64>(m, n, k, ka, kb, Activation::Relu, flags);
     }
@@ -171,7 +172,16 @@ fn same_bits<T: Real>(m: usize, n: usize, k: usize) {
     let (a, b) = (numbers::<T>(m * k, 3), numbers::<T>(k * n, 4));
     for isa in available() {
         let mut first: Option<Vec<T>> = None;
-        for (ka, kb) in [(0, 0), (1, 1), (2, 5), (3, 3), (4, 1), (5, 2), (0, 4)] {
+        for (ka, kb) in [
+            (0, 0),
+            (1, 1),
+            (2, 5),
+            (3, 3),
+            (4, 1),
+            (5, 2),
+            (0, 4),
+            (0, 6),
+        ] {
             let (la, lb) = (layout(&a, m, k, ka), layout(&b, k, n, kb));
             for threads in [1, 2, 3, 8] {
                 let mut c = vec![T::ZERO; m * n];
@@ -197,6 +207,7 @@ fn threads_and_strides_do_not_show() {
     same_bits::<f32>(1, 129, 64);
     same_bits::<f32>(1, 37, 805);
     same_bits::<f64>(1, 13, 390);
+    same_bits::<f32>(1, 70, 20);
     same_bits::<f32>(2, 65, 1000);
     same_bits::<f32>(129, 3, 100);
     same_bits::<f32>(31, 10, 84);

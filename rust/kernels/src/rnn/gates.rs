@@ -1,7 +1,7 @@
 //! The gates of a block of units for all running sequences, forward and backward: maps by element, in registers.
 use super::{Cell, Forget};
 use crate::element::Real;
-use crate::simd::{Kernel, Simd, math, prefetch};
+use crate::simd::{Kernel, Simd, math, prefetch_run};
 use crate::sum::{load, store};
 use core::ops::Range;
 
@@ -68,9 +68,7 @@ macro_rules! columns {
 #[inline(always)]
 pub(super) fn fetch<T>(row: *const T, (first, count): (usize, usize)) {
     if !row.is_null() {
-        for j in (first..first + count).step_by(64 / size_of::<T>()) {
-            prefetch(row.wrapping_add(j));
-        }
+        prefetch_run(row.wrapping_add(first), count);
     }
 }
 

@@ -60,6 +60,14 @@ pub fn prefetch<T>(p: *const T) {
     let _ = p;
 }
 
+/// [`prefetch`] for the lines of `len` elements.
+#[inline(always)]
+pub fn prefetch_run<T>(from: *const T, len: usize) {
+    for i in (0..len).step_by(64 / size_of::<T>()) {
+        prefetch(from.wrapping_add(i));
+    }
+}
+
 /// Transposes a square of LANES vectors: log2(LANES) perfect shuffles of the rows.
 ///
 /// # Safety

@@ -1,9 +1,9 @@
 //! The weight gradient of a depthwise convolution.
-use super::{COPY_BYTES, Conv2d, LANES, Planes, Reads, SIDE, fetch, for_each_run};
+use super::{COPY_BYTES, Conv2d, LANES, Planes, Reads, SIDE, for_each_run};
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
 use crate::parallel::SharedMut;
-use crate::simd::{self, Kernel, Simd, dispatch_on};
+use crate::simd::{self, Kernel, Simd, dispatch_on, prefetch_run};
 
 /// Gradients of weight and bias: per plane, then added up over the images in order.
 pub(in crate::conv) fn dw<T: Real>(
@@ -161,9 +161,7 @@ impl<T: Real> Inner<'_, T> {
             }
         }
     }
-}
 
-impl<T: Real> Inner<'_, T> {
     /// All taps of a 3 x 3 kernel whose rows follow one another: down the rows of a column of vectors, of which each meets the three
     /// rows of dy that it belongs to.
     #[inline(always)]
@@ -177,7 +175,7 @@ impl<T: Real> Inner<'_, T> {
                 let (dy, x) = (self.dy.as_ptr().add(j), self.copy.add(j));
                 for (next, len) in self.next {
                     let each = len / width * S::LANES;
-                    fetch(next.wrapping_add(j / S::LANES * each), each);
+                    prefetch_run(next.wrapping_add(j / S::LANES * each), each);
                 }
                 // Row r of the copy with rows r - p of dy, for p from `low` to `high`. No zeros stand in for rows that are
                 // missing: x may be infinite, and 0 * inf is not 0.

@@ -1,9 +1,9 @@
-//! Depthwise convolution: every group has one input channel. Bound by memory, so a plane is read once and its pixels meet all
+//! Depthwise convolution: every group has one input channel. Nothing is reused but the pixels, so a plane is read once, and they meet all
 //! taps while they are in the first-level cache.
 //!
 //! A strip of rows is copied with its padding, columns sorted by remainder modulo the stride; then tap (p, q) of `LANES`
 //! neighbouring outputs is one vector at a fixed distance from the first. Forward and, at stride 1, the input gradient (the
-//! same sum over flipped taps) keep the outputs in registers over all taps; at other strides the input gradient is the
+//! same sum over flipped taps) keep the outputs in registers over all taps, two rows of them for 3 x 3; at other strides the input gradient is the
 //! adjoint, vectors added to the copy. The weight gradient ([`dw`]) keeps one vector of sums per tap. Everything is cut by planes and
 //! by the geometry, so no thread count shows in the bits.
 pub(super) mod dw;
@@ -13,7 +13,7 @@ use crate::element::Real;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::{Activation, apply_activation};
 use crate::parallel::{Cost, SharedMut, abandoned, for_each, for_each_chunk};
-use crate::simd::{self, Isa, Kernel, Simd, dispatch_on, prefetch};
+use crate::simd::{self, Isa, Kernel, Simd, dispatch_on, prefetch_run};
 use core::ops::Range;
 
 /// Bytes of a strip's copy.
@@ -23,8 +23,7 @@ const SLACK: usize = 64;
 /// Widest vector: rows of the copy are padded to a multiple, so that a vector behind the last column reads zeros.
 const LANES: usize = 16;
 
-/// Rows of the copy are multiples of this, and pixels without a remainder are copied to such places: a store across 16 bytes takes
-/// several times as long on some processors.
+/// Rows of the copy are multiples of this, so that vectors of up to 8 numbers fill one without a masked store.
 const ALIGN: usize = 8;
 
 /// Whether a geometry is for this file: a product with one row of weights per channel has nothing to reuse.
@@ -78,11 +77,6 @@ impl Reads {
     fn pitch(&self) -> usize {
         let columns = self.out[1].next_multiple_of(LANES) + self.reach(1) / self.step[1];
         columns.next_multiple_of(ALIGN)
-    }
-    /// Elements before the copy, so that what is copied lies where vectors begin.
-    fn shift(&self) -> usize {
-        let (low, ..) = self.columns(0);
-        low.next_multiple_of(ALIGN) - low
     }
     /// Elements of a row of the copy: all remainders.
     fn row(&self) -> usize {
@@ -139,14 +133,6 @@ impl Reads {
     }
 }
 
-/// Fetches `len` elements.
-#[inline(always)]
-fn fetch<T>(from: *const T, len: usize) {
-    for i in (0..len).step_by(64 / size_of::<T>()) {
-        prefetch(from.wrapping_add(i));
-    }
-}
-
 /// Copies what output rows `i0 .. i0 + rows` read. Zeros stand for the padding and fill every row up: those in the columns are there
 /// from the beginning, in a buffer that has seen copies of this geometry only.
 struct Fill<'a, T> {
@@ -170,7 +156,7 @@ impl<T: Real> Kernel<T> for Fill<'_, T> {
                 unsafe {
                     let out = self.copy.add((r * step + f) * pitch);
                     let Some(row) = g.source_row(self.i0, r) else {
-                        zeros::<S>(out, 0, pitch);
+                        zeros::<S>(out, pitch);
                         continue;
                     };
                     let mut source = self.plane[row * g.src[1]..][..g.src[1]].as_ptr();
@@ -210,20 +196,20 @@ impl<T: Real> Kernel<T> for Fill<'_, T> {
     }
 }
 
-/// Zeros from `low` to `high` and no further: what lies behind may be filled already.
+/// `n` zeros and no more: what lies behind may be filled already.
 /// # Safety
 /// That much may be written.
 #[inline(always)]
-unsafe fn zeros<S: Simd>(out: *mut S::T, low: usize, high: usize) {
-    let mut j = low;
+unsafe fn zeros<S: Simd>(out: *mut S::T, n: usize) {
+    let mut j = 0;
     // SAFETY: the caller's promise.
     unsafe {
-        while j + S::LANES <= high {
+        while j + S::LANES <= n {
             S::store(out.add(j), S::zero());
             j += S::LANES;
         }
-        if j < high {
-            S::store_n(out.add(j), S::zero(), high - j);
+        if j < n {
+            S::store_n(out.add(j), S::zero(), n - j);
         }
     }
 }
@@ -287,9 +273,7 @@ impl<T: Real> Sum<'_, T> {
             }
         }
     }
-}
 
-impl<T: Real> Sum<'_, T> {
     /// Rows `i .. i + BAND` of a 3 x 3 kernel without dilation, STEP rows of the copy apart. Every sum is that of
     /// [`Sum::vectors`], in the same order.
     #[inline(always)]
@@ -308,7 +292,7 @@ impl<T: Real> Sum<'_, T> {
                 [0, self.reads.pitch(), 1]
             };
             let line = BAND * STEP * self.reads.src[1];
-            fetch(self.next.wrapping_add(i / BAND * line), line);
+            prefetch_run(self.next.wrapping_add(i / BAND * line), line);
             for j in (0..width).step_by(S::LANES) {
                 let n = S::LANES.min(width - j);
                 let out = self.out.add(i * width + j);
@@ -438,7 +422,7 @@ fn cost<T>(p: &Conv2d) -> Cost {
 
 /// Room for the copy of a strip, all zeros.
 fn buffer<T: Real>(g: &Reads, rows: usize) -> Buffer<T> {
-    let len = g.shift() + g.rows(rows) * g.row() + SLACK;
+    let len = g.rows(rows) * g.row() + SLACK;
     let buffer = Buffer::new(len);
     // SAFETY: the buffer has that length; zero bytes are the number 0.
     unsafe { core::ptr::write_bytes(buffer.ptr(), 0, len) };
@@ -473,7 +457,7 @@ impl<T: Real> Planes<T> {
             if abandoned((2 * rows * g.out[1] * self.taps.len()) as f64) {
                 return;
             }
-            let copy = self.copy.ptr().wrapping_add(g.shift());
+            let copy = self.copy.ptr();
             let fill = Fill {
                 reads: g,
                 i0,
