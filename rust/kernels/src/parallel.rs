@@ -17,6 +17,7 @@
 
 mod float_env;
 mod interrupt;
+mod runs;
 
 use core::cell::{Cell, UnsafeCell};
 use core::ops::Range;
@@ -33,6 +34,7 @@ use float_env::FloatEnv;
 use interrupt::{Leading, new_region, wait_tick};
 pub use interrupt::{Uninterrupted, set_interrupt_hook, take_interrupted, tick};
 pub(crate) use interrupt::{abandoned, is_interrupted};
+pub(crate) use runs::Runs;
 
 /// Work of one region, from which it is decided whether other threads are worth waking.
 #[derive(Clone, Copy, Debug, Default)]
@@ -244,15 +246,16 @@ impl Shared {
         }
     }
 
-    /// The next tile of a thread. The caller takes them from the front, workers from the back: so in one region after
+    /// The next tile of a thread. Half of the threads take them from the front, half from the back: so in one region after
     /// another a thread meets much the same part of the data, which its caches still hold.
     fn claim(&self, thread: usize, tiles: usize) -> Option<usize> {
-        let one = if thread == 0 { 1 } else { 1 << 32 };
+        let forward = thread.is_multiple_of(2);
+        let one = if forward { 1 } else { 1 << 32 };
         let taken = self.cursor.0.fetch_add(one, Relaxed);
         let (front, back) = ((taken & COUNT) as usize, (taken >> 32) as usize);
         if front + back >= tiles {
             None
-        } else if thread == 0 {
+        } else if forward {
             Some(front)
         } else {
             Some(tiles - 1 - back)

@@ -274,19 +274,24 @@ pub(crate) fn gemm_list<T: Real>(
     );
     let outer: usize = outers.iter().map(Outer::tasks).sum();
     let small: usize = sums.iter().map(ColumnSums::tasks).sum();
-    let before = outer.div_ceil(2);
     let run = |task: usize| {
-        if (before..before + small).contains(&task) {
-            let (sum, task) = of(&sums, ColumnSums::tasks, task - before);
-            return sum.run(task);
+        if task < outer {
+            let (outer, task) = of(outers, Outer::tasks, task);
+            return outer.run(task);
         }
-        let task = if task < before { task } else { task - small };
-        let (outer, task) = of(outers, Outer::tasks, task);
-        outer.run(task);
+        let (sum, task) = of(&sums, ColumnSums::tasks, task - outer);
+        sum.run(task);
+    };
+    let flops = |task: usize| {
+        if task < outer {
+            let (outer, task) = of(outers, Outer::tasks, task);
+            return outer.flops(task);
+        }
+        0.0
     };
     let extra = Extra {
-        before,
-        after: small + outer - before,
+        tasks: outer + small,
+        flops: &flops,
         run: &run,
     };
     let pack = |task: usize| {
@@ -294,8 +299,8 @@ pub(crate) fn gemm_list<T: Real>(
         outer.run_pack(task);
     };
     let pack = Extra {
-        before: outers.iter().map(Outer::pack_tasks).sum(),
-        after: 0,
+        tasks: outers.iter().map(Outer::pack_tasks).sum(),
+        flops: &|_| 0.0,
         run: &pack,
     };
     execute(&plans, work, pack, extra);

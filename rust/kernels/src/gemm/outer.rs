@@ -13,7 +13,7 @@ use super::plan::{GROUP, PACK_RUN, cost, k_blocks, threads_for};
 use crate::alloc;
 use crate::element::Real;
 use crate::layout::numel;
-use crate::parallel::{Cost, SharedMut, abandoned, for_each_chunk};
+use crate::parallel::{Cost, Runs, SharedMut, abandoned, for_each_chunk};
 use crate::simd::{self, Kernel, Simd, dispatch_on};
 use crate::sum::{load, store};
 use core::ops::Range;
@@ -65,7 +65,7 @@ pub(crate) struct Outer<'a, T> {
     sums: Option<SharedMut<T>>,
     kernels: Kernels<T>,
     /// Runs of strips that are tasks of their own.
-    runs: usize,
+    runs: Runs,
     /// All B, packed by everybody first, if there are several runs.
     packed: Option<Buffer<T>>,
     /// The C of each block of k but the first, if blocks are tasks.
@@ -78,7 +78,7 @@ pub(crate) struct Outer<'a, T> {
 /// Bytes of the C of all blocks of k up to which blocks are tasks: what the caches hold.
 const BLOCKS_BYTES: usize = 1 << 20;
 
-/// Tasks for each thread.
+/// Tasks for each thread. Fewer and larger ones than those of other products: each packs strips and reads all of B.
 const TASKS: usize = 2;
 
 /// Strips of a task at most: they are packed together.
@@ -145,15 +145,15 @@ impl<'a, T: Real> Outer<'a, T> {
         let count = k_blocks(k).count();
         let split = threads > 1 && count > 1 && count * size <= BLOCKS_BYTES / size_of::<T>();
         let blocks = split.then(|| Buffer::new((count - 1) * size));
-        let wanted = if threads > 1 { TASKS * threads } else { 1 };
         let strip_count = m.div_ceil(kernels.mr);
-        let runs = if split {
-            wanted.div_ceil(count)
+        let wanted = if threads > 1 { TASKS * threads } else { 1 };
+        let most = if split {
+            strip_count.div_ceil(wanted.div_ceil(count))
         } else {
-            wanted.max(strip_count.div_ceil(STRIPS))
+            strip_count.div_ceil(wanted).min(STRIPS)
         };
-        let runs = runs.min(strip_count).max(1);
-        let packed = (runs > 1).then(|| Buffer::new(k * panels * kernels.nr));
+        let runs = Runs::even(strip_count, most);
+        let packed = (runs.count() > 1).then(|| Buffer::new(k * panels * kernels.nr));
         Outer {
             a,
             m,
@@ -214,15 +214,27 @@ impl<'a, T: Real> Outer<'a, T> {
     pub fn tasks(&self) -> usize {
         match self.blocks {
             _ if self.size == 0 => 0,
-            Some(_) => self.runs * k_blocks(self.k).count(),
-            None => self.runs,
+            Some(_) => self.runs.count() * k_blocks(self.k).count(),
+            None => self.runs.count(),
         }
     }
 
+    /// Work of a task.
+    pub fn flops(&self, task: usize) -> f64 {
+        let (strips, blocks) = match self.blocks {
+            Some(_) => (
+                self.runs.get(task % self.runs.count()).len(),
+                k_blocks(self.k).count(),
+            ),
+            None => (self.runs.get(task).len(), 1),
+        };
+        let all = self.m.div_ceil(self.kernels.mr) * blocks;
+        self.work.flops * strips as f64 / all as f64
+    }
+
     pub fn run(&self, task: usize) {
-        let (block, run) = (task / self.runs, task % self.runs);
-        let count = self.m.div_ceil(self.kernels.mr);
-        let some = run * count / self.runs..(run + 1) * count / self.runs;
+        let (block, run) = (task / self.runs.count(), task % self.runs.count());
+        let some = self.runs.get(run);
         if self.blocks.is_some() {
             if let Some(k) = k_blocks(self.k).nth(block) {
                 self.block(block, k, some);

@@ -8,19 +8,41 @@ use super::{Activation, Epilogue, Mat, act};
 use crate::alloc;
 use crate::element::Real;
 use crate::layout::numel;
-use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
-use crate::simd::{self, dispatch_on};
+use crate::parallel::{Cost, Runs, SharedMut, abandoned, for_each, num_threads};
+use crate::simd::{self, cache, dispatch_on};
+use core::ops::Range;
 
 /// Longest block of k: a strip of A and a panel of B of this length fill a first-level cache of 32 KiB, so that the strip
 /// is still there when the next panel comes.
 const KC: usize = 384;
-/// Packed B that a strip of A is taken along. More than half of a second-level cache of 512 KiB: B is read in order, which
-/// costs little from the third level too, while every strip of A begins with misses.
-const PACKED_BYTES: usize = 512 << 10;
+/// Packed B that a strip of A is taken along: B is read in order, which costs little from the third level too, while every strip of
+/// A begins with misses. So it may be all of a second-level cache of 512 KiB, and half of a larger one.
+fn packed_bytes() -> usize {
+    (cache::second_level() / 2).max(512 << 10)
+}
 /// Fewer rows than this do not pay for packing rows of B that are contiguous already.
 const PACK_ROWS: usize = 32;
-/// Nor does a B that stays in a first-level cache beside a strip of A.
-const SMALL_B: usize = 16 << 10;
+/// Nor does a B of so many bytes: one that stays in a first-level cache beside a strip of A, or that takes up to half of a large
+/// second-level one.
+fn small_b() -> usize {
+    match cache::second_level() {
+        bytes if bytes >= 1 << 20 => bytes / 2,
+        _ => 16 << 10,
+    }
+}
+/// Work that a task of its own is worth, in floating-point operations.
+const LEAST: f64 = 0.4e6;
+
+/// The fewest strips that make a task, of so much work each, if all tasks read so many numbers of packed B.
+fn least_strips<T>(flops: f64, b: usize) -> usize {
+    let least = (LEAST / flops.max(1.0)).ceil() as usize;
+    // What comes from the third level has to be worth it.
+    if b.saturating_mul(size_of::<T>()) > cache::second_level() {
+        least.max(8)
+    } else {
+        least
+    }
+}
 
 /// How k is cut into blocks `(start, length)`: by k alone, since the cuts show in the bits.
 pub(crate) fn k_blocks(k: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
@@ -35,9 +57,6 @@ pub(super) const PACK_RUN: usize = 64;
 
 /// Strips of rows that are packed together.
 pub(super) const GROUP: usize = 8;
-
-/// First strip, and how many at most.
-type Strips = (usize, usize);
 
 /// Where panels of B lie in memory, for one block of k.
 struct Panels<T> {
@@ -64,10 +83,10 @@ impl<T> Panels<T> {
 
 /// Who does what.
 enum Split<T> {
-    /// A task is a run of this many panels of columns; it packs its own part of B.
-    Columns(usize),
-    /// A task is a run of this many strips of rows; B is packed by everybody first.
-    Rows(usize, Buffer<T>),
+    /// A task is a run of panels of columns; it packs its own part of B.
+    Columns(Runs),
+    /// A task is a run of strips of rows; what has to be packed of B is packed by everybody first.
+    Rows(Runs, Buffer<T>),
 }
 
 /// One product, ready to run.
@@ -151,25 +170,49 @@ impl<'a, T: Real> Plan<'a, T> {
         let panels = n.div_ceil(kernels.nr);
         let strip_count = m.div_ceil(kernels.mr);
         let gemv = m == 1 && b.rs == 1 && b.cs != 1;
-        let in_place =
-            gemv || b.cs == 1 && (m < PACK_ROWS || k.saturating_mul(n) <= SMALL_B / size_of::<T>());
+        let in_place = gemv
+            || b.cs == 1 && (m < PACK_ROWS || k.saturating_mul(n) <= small_b() / size_of::<T>());
         // Otherwise every element of a strip would touch its own cache line, many of them in the same set.
         let pack_a = a.cs != 1 && k > 1 && n > kernels.nr;
-        // Split by columns, every task packs all of A: no good if that is the long side.
-        // Nor where A is much longer than B is wide: it is read once by rows, and by every task by columns.
-        let few = panels < 4 * threads
+        // Split by columns, every task packs all of A: no good if that is the long side. Nor where A is much longer than B is wide: it
+        // is read once by rows, and by every task by columns. Nor where there are few panels, unless they go round: by rows threads
+        // meet before they begin, and read what others have packed.
+        let few = (panels < 4 * threads && !panels.is_multiple_of(threads))
             || (pack_a && strip_count > 2 * panels)
-            || strip_count > 8 * panels;
-        let by_rows =
-            threads > 1 && !in_place && few && strip_count > panels && strip_count >= 2 * threads;
+            || m > 3 * n;
+        // By rows every task reads all of B, by columns all of A.
+        let by_rows = threads > 1
+            && !gemv
+            && strip_count >= 2 * threads
+            && if in_place {
+                n <= m
+            } else {
+                few && strip_count > panels
+            };
         let split = if by_rows {
-            let packed = Buffer::new(k * panels * kernels.nr);
-            Split::Rows(strip_count.div_ceil(4 * threads), packed)
+            // All of B, or a last panel that is not whole.
+            let packed = if in_place {
+                usize::from(n % kernels.nr != 0)
+            } else {
+                panels
+            };
+            let packed = Buffer::new(k * packed * kernels.nr);
+            let least = least_strips::<T>(flops(kernels.mr, n, k), k * panels * kernels.nr);
+            Split::Rows(
+                Runs::guided(strip_count, 2 * threads, least, usize::MAX),
+                packed,
+            )
         } else {
             let kc = k_blocks(k).next().map_or(1, |(_, len)| len.max(1));
-            let fits = (PACKED_BYTES / (kc * kernels.nr * size_of::<T>())).max(1);
-            let tasks = panels.div_ceil(fits).next_multiple_of(threads).max(1);
-            Split::Columns(panels.div_ceil(tasks).max(1))
+            let fits = (packed_bytes() / (kc * kernels.nr * size_of::<T>())).max(1);
+            // A task that has to pack A as well is a large one.
+            let parts = if threads > 1 && !pack_a {
+                2 * threads
+            } else {
+                threads
+            };
+            let least = (LEAST / flops(m, kernels.nr, k).max(1.0)).ceil() as usize;
+            Split::Columns(Runs::guided(panels, parts, least.min(fits), fits))
         };
         Plan {
             m,
@@ -194,12 +237,21 @@ impl<'a, T: Real> Plan<'a, T> {
         self.n.div_ceil(self.kernels.nr)
     }
 
+    /// The panels that everybody packs first.
+    fn shared_panels(&self) -> Range<usize> {
+        match self.split {
+            Split::Columns(_) => 0..0,
+            Split::Rows(..) if self.in_place => self.n / self.kernels.nr..self.panels(),
+            Split::Rows(..) => 0..self.panels(),
+        }
+    }
+
     /// Tasks that have to be done before any of [`Plan::tasks`].
     pub fn pack_tasks(&self) -> usize {
-        match self.split {
-            Split::Columns(_) => 0,
-            Split::Rows(..) if self.b.cs == 1 => self.k.div_ceil(PACK_RUN),
-            Split::Rows(..) => self.panels(),
+        match self.shared_panels() {
+            none if none.is_empty() => 0,
+            _ if self.b.cs == 1 => self.k.div_ceil(PACK_RUN),
+            some => some.len(),
         }
     }
 
@@ -208,17 +260,21 @@ impl<'a, T: Real> Plan<'a, T> {
         let Split::Rows(_, packed) = &self.split else {
             return;
         };
+        let (some, nr) = (self.shared_panels(), self.kernels.nr);
         for (k0, kc) in k_blocks(self.k) {
-            let b = self.shared(packed, k0, kc);
+            let at = |panel: usize, row: usize| {
+                let before = k0 * some.len() + (panel - some.start) * kc + row;
+                packed.ptr().wrapping_add(before * nr)
+            };
             if self.b.cs == 1 {
                 let from = (task * PACK_RUN).max(k0);
                 let to = ((task + 1) * PACK_RUN).min(k0 + kc);
                 if from < to {
-                    let out = b.at.wrapping_add((from - k0) * self.kernels.nr);
-                    self.pack_rows((from, to - from), (0, self.panels()), (out, b.step));
+                    let out = at(some.start, from - k0);
+                    self.pack_rows((from, to - from), (some.start, some.end), (out, kc * nr));
                 }
             } else {
-                self.pack_panel(k0, kc, task, b.get(task, self.kernels.nr).0);
+                self.pack_panel(k0, kc, task, at(task, 0));
             }
         }
     }
@@ -244,14 +300,34 @@ impl<'a, T: Real> Plan<'a, T> {
         }
     }
 
-    /// The shared copy of B: block after block, panel after panel.
+    /// Where a block of B lies for tasks that share it.
     fn shared(&self, packed: &Buffer<T>, k0: usize, kc: usize) -> Panels<T> {
+        let (some, nr) = (self.shared_panels(), self.kernels.nr);
+        let at = packed.ptr().wrapping_add(k0 * some.len() * nr);
+        if self.in_place {
+            self.where_it_lies(k0, some.clone().next().map(|panel| (panel, at)))
+        } else {
+            Panels {
+                at,
+                step: kc * nr,
+                b_ks: nr as isize,
+                partial: None,
+            }
+        }
+    }
+
+    /// B itself; its last panel elsewhere if it is not whole.
+    fn where_it_lies(&self, k0: usize, partial: Option<(usize, *mut T)>) -> Panels<T> {
         let nr = self.kernels.nr;
         Panels {
-            at: packed.ptr().wrapping_add(k0 * self.panels() * nr),
-            step: kc * nr,
-            b_ks: nr as isize,
-            partial: None,
+            at: self.b.at(k0, 0).cast_mut(),
+            step: if self.gemv {
+                nr.wrapping_mul(self.b.cs as usize)
+            } else {
+                nr
+            },
+            b_ks: if self.gemv { self.b.cs } else { self.b.rs },
+            partial,
         }
     }
 
@@ -267,26 +343,33 @@ impl<'a, T: Real> Plan<'a, T> {
         if self.m == 0 || self.n == 0 {
             return 0;
         }
-        match self.split {
-            Split::Columns(per_task) => self.panels().div_ceil(per_task),
-            Split::Rows(per_task, _) => self.m.div_ceil(self.kernels.mr).div_ceil(per_task),
+        match &self.split {
+            Split::Columns(runs) | Split::Rows(runs, _) => runs.count(),
+        }
+    }
+
+    /// Work of a task.
+    pub fn flops(&self, task: usize) -> f64 {
+        match &self.split {
+            Split::Columns(runs) => flops(self.m, runs.get(task).len() * self.kernels.nr, self.k),
+            Split::Rows(runs, _) => flops(runs.get(task).len() * self.kernels.mr, self.n, self.k),
         }
     }
 
     /// Runs one task.
     pub fn run(&self, task: usize) {
         match &self.split {
-            Split::Columns(per_task) => self.columns(task, *per_task),
-            Split::Rows(per_task, packed) => {
-                let strips: Strips = (task * per_task, *per_task);
+            Split::Columns(runs) => self.columns(runs.get(task)),
+            Split::Rows(runs, packed) => {
+                let strips = runs.get(task);
                 for (k0, kc) in k_blocks(self.k) {
                     let b = self.shared(packed, k0, kc);
                     // Panels that stay in the second-level cache, one run of them after another.
                     let run =
-                        (PACKED_BYTES / (kc.max(1) * self.kernels.nr * size_of::<T>())).max(1);
+                        (packed_bytes() / (kc.max(1) * self.kernels.nr * size_of::<T>())).max(1);
                     for first in (0..self.panels()).step_by(run) {
                         let panels = (first, (first + run).min(self.panels()));
-                        if !self.block((k0, kc), strips, panels, &b) {
+                        if !self.block((k0, kc), strips.clone(), panels, &b) {
                             return;
                         }
                     }
@@ -295,10 +378,14 @@ impl<'a, T: Real> Plan<'a, T> {
         }
     }
 
-    fn columns(&self, task: usize, per_task: usize) {
+    fn columns(
+        &self,
+        Range {
+            start: first,
+            end: last,
+        }: Range<usize>,
+    ) {
         let nr = self.kernels.nr;
-        let first = task * per_task;
-        let last = (first + per_task).min(self.panels());
         // A partial panel may not be read in place: nr elements of each row are read.
         let packed = if self.gemv {
             first..first
@@ -315,16 +402,7 @@ impl<'a, T: Real> Plan<'a, T> {
                 buffer.ptr().wrapping_add(before)
             };
             let b = if self.in_place {
-                Panels {
-                    at: self.b.at(k0, 0).cast_mut(),
-                    step: if self.gemv {
-                        nr.wrapping_mul(self.b.cs as usize)
-                    } else {
-                        nr
-                    },
-                    b_ks: if self.gemv { self.b.cs } else { self.b.rs },
-                    partial: packed.clone().next().map(|p| (p, slot(p))),
-                }
+                self.where_it_lies(k0, packed.clone().next().map(|p| (p, slot(p))))
             } else {
                 Panels {
                     at: buffer.ptr().wrapping_sub(first * kc * nr),
@@ -340,7 +418,8 @@ impl<'a, T: Real> Plan<'a, T> {
                     self.pack_panel(k0, kc, panel, slot(panel));
                 }
             }
-            if !self.block((k0, kc), (0, usize::MAX), (first, last), &b) {
+            let all = 0..self.m.div_ceil(self.kernels.mr);
+            if !self.block((k0, kc), all, (first, last), &b) {
                 return;
             }
         }
@@ -350,11 +429,13 @@ impl<'a, T: Real> Plan<'a, T> {
     fn block(
         &self,
         (k0, kc): (usize, usize),
-        (first, count): Strips,
+        some: Range<usize>,
         panels: (usize, usize),
         b: &Panels<T>,
     ) -> bool {
-        let mut rest = strips(self.m, self.kernels.mr).skip(first).take(count);
+        let mut rest = strips(self.m, self.kernels.mr)
+            .skip(some.start)
+            .take(some.len());
         let room = if self.pack_a {
             GROUP * (kc * self.kernels.mr + PACK_SLACK)
         } else {
@@ -460,24 +541,29 @@ impl<'a, T: Real> Plan<'a, T> {
     }
 }
 
-/// Tasks beside those of plans: `run(0 .. before)` come before them, `run(before .. before + after)` after them.
+/// Tasks beside those of plans: how many, the work of each, and how to run one.
 pub(crate) struct Extra<'a> {
-    pub before: usize,
-    pub after: usize,
+    pub tasks: usize,
+    pub flops: &'a dyn Fn(usize) -> f64,
     pub run: &'a (dyn Fn(usize) + Sync),
 }
 
 impl Extra<'_> {
     pub const NONE: Extra<'static> = Extra {
-        before: 0,
-        after: 0,
+        tasks: 0,
+        flops: &|_| 0.0,
         run: &|_| (),
     };
 }
 
-/// Runs all tasks of all plans, and the extra ones. Threads begin at both ends: where tasks differ in size, the large ones belong there.
+/// More tasks or plans than these run as they come.
+const ORDERED: usize = 256;
+const FEW: usize = 8;
+
+/// Runs all tasks of all plans, and the extra ones.
 ///
-/// `pack` are such tasks of the packing that comes before all products.
+/// Threads begin at both ends of the list, so large tasks stand there and small ones in the middle, where threads meet: one that was
+/// slower, or came late, does fewer. `pack` are such tasks of the packing that comes before all products.
 pub(crate) fn execute<T: Real>(
     plans: &[Plan<'_, T>],
     cost: Cost,
@@ -486,27 +572,54 @@ pub(crate) fn execute<T: Real>(
 ) {
     let run_list = |counts: &dyn Fn(&Plan<'_, T>) -> usize,
                     run: &(dyn Fn(&Plan<'_, T>, usize) + Sync),
+                    flops: Option<&dyn Fn(&Plan<'_, T>, usize) -> f64>,
                     extra: Extra<'_>| {
         let mut ends = alloc::vec(plans.len());
-        ends.extend(plans.iter().scan(extra.before, |end, p| {
+        ends.extend(plans.iter().scan(extra.tasks, |end, p| {
             *end += counts(p);
             Some(*end)
         }));
-        let last = ends.last().copied().unwrap_or(extra.before);
-        if last + extra.after == 0 {
-            return;
-        }
-        for_each(last + extra.after, cost, &|task| {
-            if task < extra.before {
+        let count = ends.last().copied().unwrap_or(extra.tasks);
+        // Whose a task is, and its number there.
+        let of = |task: usize| {
+            let i = ends.partition_point(|&end| end <= task);
+            let first = if i == 0 { extra.tasks } else { ends[i - 1] };
+            (&plans[i], task - first)
+        };
+        let order = flops
+            .filter(|_| count > 2 && count <= ORDERED && plans.len() <= FEW)
+            .map(|flops| {
+                let sizes = (0..count).map(|task| {
+                    let size = if task < extra.tasks {
+                        (extra.flops)(task)
+                    } else {
+                        let (plan, i) = of(task);
+                        flops(plan, i)
+                    };
+                    (size, task)
+                });
+                large_at_the_ends(alloc::collect(sizes))
+            });
+        for_each(count, cost, &|i| {
+            let task = order.as_ref().map_or(i, |order| order[i].1);
+            if task < extra.tasks {
                 return (extra.run)(task);
             }
-            let i = ends.partition_point(|&end| end <= task);
-            match plans.get(i) {
-                Some(plan) => run(plan, task - if i == 0 { extra.before } else { ends[i - 1] }),
-                None => (extra.run)(task - last + extra.before),
-            }
+            let (plan, i) = of(task);
+            run(plan, i);
         });
     };
-    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), pack);
-    run_list(&|p| p.tasks(), &|p, i| p.run(i), extra);
+    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), None, pack);
+    let flops: &dyn Fn(&Plan<'_, T>, usize) -> f64 = &|p, i| p.flops(i);
+    let flops = (num_threads() > 1).then_some(flops);
+    run_list(&|p| p.tasks(), &|p, i| p.run(i), flops, extra);
+}
+
+/// Tasks `(size, number)` by size: the largest first, the next one last, and so on.
+fn large_at_the_ends(mut tasks: Vec<(f64, usize)>) -> Vec<(f64, usize)> {
+    tasks.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let mut order = alloc::vec(tasks.len());
+    order.extend(tasks.iter().step_by(2));
+    order.extend(tasks.iter().skip(1).step_by(2).rev());
+    order
 }

@@ -36,6 +36,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod cache;
 mod lanes;
 pub mod math;
 mod scalar;

@@ -1,0 +1,91 @@
+//! How a row of equal pieces of work is cut into tasks.
+use crate::alloc;
+use core::ops::Range;
+
+/// Runs that cover `0 .. len`, in order.
+pub(crate) struct Runs {
+    len: usize,
+    /// Of all runs but the last, unless `ends` says.
+    size: usize,
+    ends: Vec<usize>,
+}
+
+impl Runs {
+    /// As few as possible of at most `most`, of nearly equal length.
+    pub fn even(len: usize, most: usize) -> Self {
+        let count = len.div_ceil(most.max(1)).max(1);
+        Runs {
+            len,
+            size: len.div_ceil(count).max(1),
+            ends: Vec::new(),
+        }
+    }
+
+    /// For threads that take one after the other: each run is one of `parts` parts of what is left (guided self-scheduling:
+    /// Polychronopoulos and Kuck, 1987), at least `least` and at most `most`. The first are long, and with the last, short ones
+    /// threads end together, though one was slower than the others or came late. Two parts for each thread are usual.
+    pub fn guided(len: usize, parts: usize, least: usize, most: usize) -> Self {
+        if parts < 2 {
+            return Runs::even(len, most);
+        }
+        let mut ends = alloc::vec(16);
+        let mut at = 0;
+        while at < len {
+            let rest = len - at;
+            let size = rest.div_ceil(parts).max(least).min(most).max(1);
+            at += size.min(rest);
+            ends.push(at);
+        }
+        Runs { len, size: 1, ends }
+    }
+
+    pub fn count(&self) -> usize {
+        if self.ends.is_empty() {
+            self.len.div_ceil(self.size)
+        } else {
+            self.ends.len()
+        }
+    }
+
+    pub fn get(&self, run: usize) -> Range<usize> {
+        if self.ends.is_empty() {
+            let first = (run * self.size).min(self.len);
+            return first..(first + self.size).min(self.len);
+        }
+        let first = if run == 0 { 0 } else { self.ends[run - 1] };
+        first..self.ends[run]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cover_everything_once() {
+        for len in 0..200 {
+            for (parts, least, most) in [(1, 1, 7), (2, 1, 50), (2, 3, 8), (5, 1, 1), (16, 9, 400)]
+            {
+                for runs in [Runs::even(len, most), Runs::guided(len, parts, least, most)] {
+                    let mut at = 0;
+                    for i in 0..runs.count() {
+                        let run = runs.get(i);
+                        assert_eq!(run.start, at);
+                        assert!(!run.is_empty() && run.len() <= most);
+                        at = run.end;
+                    }
+                    assert_eq!(at, len);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shrink_towards_the_end() {
+        let runs = Runs::guided(100, 4, 2, 30);
+        let sizes: Vec<usize> = (0..runs.count()).map(|i| runs.get(i).len()).collect();
+        assert!(sizes.windows(2).all(|w| w[0] >= w[1]), "{sizes:?}");
+        assert_eq!((sizes[0], sizes[1]), (25, 19));
+        assert!(*sizes.last().unwrap_or(&9) <= 2);
+    }
+}
