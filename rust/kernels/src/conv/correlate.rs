@@ -3,7 +3,7 @@
 use super::expand::{Axis, Layout, SLACK, Strip, cut, fill};
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
-use crate::gemm::kernel::{Kernels, Segment, Tile, select, strips};
+use crate::gemm::kernel::{Kernels, Segment, Tile, exact, strips};
 use crate::gemm::{Activation, apply_activation};
 use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
 use crate::simd;
@@ -92,7 +92,7 @@ impl<T: Real> Correlate<'_, T> {
         let block = block_channels(self.c, taps);
         let limit = COPY_BYTES / size_of::<T>();
         let pieces = (2 * threads).div_ceil(self.n * self.groups);
-        let lanes = select::<T>(simd::isa(), oh * ow).lanes;
+        let Kernels { lanes, mr, .. } = exact::<T>(simd::isa(), 3).0;
         // Taps share their copies, and tiles are put together from vectors of single rows, unless that would leave too many
         // lanes empty.
         let shared = self.cols.taps.len() > 1 && 10 * ow.next_multiple_of(lanes) <= 11 * ow;
@@ -124,6 +124,9 @@ impl<T: Real> Correlate<'_, T> {
             chunks = chunks.next_multiple_of(threads);
         }
         let chunks = chunks.min(self.o.div_ceil(8));
+        // Whole strips of rows, where there are enough of them.
+        let height = if self.o >= 2 * chunks * mr { mr } else { 1 };
+        let cuts = self.o.div_ceil(height);
         let task = Task {
             all: self,
             isa: simd::isa(),
@@ -132,22 +135,26 @@ impl<T: Real> Correlate<'_, T> {
             shared,
             tap_count: taps,
             taps: layout.taps(),
-            kernels: select::<T>(simd::isa(), rows * width * images),
+            lanes,
             layout,
         };
         let per_unit = list.len() * chunks;
         for_each(units * per_unit, cost, &|i| {
             let (unit, rest) = (i / per_unit, i % per_unit);
             let (strip, chunk) = (list[rest / chunks], rest % chunks);
-            let o0 = self.o * chunk / chunks;
-            task.run(unit, strip, o0, self.o * (chunk + 1) / chunks - o0);
+            let from = |chunk: usize| (cuts * chunk / chunks * height).min(self.o);
+            task.run(unit, strip, from(chunk), from(chunk + 1) - from(chunk));
         });
     }
 
     /// How many images of so many pixels share a strip, where `fit` have room: one, unless that would leave much of the
     /// last tile empty.
     fn images(&self, pixels: usize, fit: usize) -> usize {
-        let nr = select::<T>(simd::isa(), pixels).nr;
+        let Kernels { nr, lanes, .. } = exact::<T>(simd::isa(), 3).0;
+        let nr = match exact::<T>(simd::isa(), 4).1 {
+            Some(_) => lanes,
+            None => nr,
+        };
         if 20 * pixels.next_multiple_of(nr) <= 21 * pixels {
             return 1;
         }
@@ -164,19 +171,14 @@ struct Task<'a, T> {
     shared: bool,
     tap_count: usize,
     taps: Vec<usize>,
-    kernels: Kernels<T>,
+    lanes: usize,
 }
 
 impl<T: Real> Task<'_, T> {
-    /// The vectors of a strip's outputs, whole tiles of them (the last may have empty ones).
-    fn segments(&self, strip: Strip) -> Buffer<Segment> {
-        let (lanes, nv) = (self.kernels.lanes, self.kernels.nr / self.kernels.lanes);
-        // Unless the copies are shared, all rows are one run.
-        let (rows, cols) = if self.shared {
-            (strip.rows, strip.cols)
-        } else {
-            (1, strip.len() * self.images)
-        };
+    /// The vectors of a strip's outputs, and empty ones up to a multiple of `nv`.
+    fn segments(&self, strip: Strip, nv: usize) -> Buffer<Segment> {
+        let lanes = self.lanes;
+        let (rows, cols) = self.runs(strip);
         let used = rows * cols.div_ceil(lanes);
         let segments = Buffer::new(used.next_multiple_of(nv));
         let mut at: *mut Segment = segments.ptr();
@@ -200,6 +202,15 @@ impl<T: Real> Task<'_, T> {
         segments
     }
 
+    /// Runs of a strip's outputs and their lengths: unless the copies are shared, all rows are one run.
+    fn runs(&self, strip: Strip) -> (usize, usize) {
+        if self.shared {
+            (strip.rows, strip.cols)
+        } else {
+            (1, strip.len() * self.images)
+        }
+    }
+
     /// Output channels `o0 .. o0 + o` of one strip of one (image or several, group).
     fn run(&self, unit: usize, strip: Strip, o0: usize, o: usize) {
         let all = self.all;
@@ -207,12 +218,13 @@ impl<T: Real> Task<'_, T> {
         let images = self.images.min(all.n - first);
         let plane = first * all.groups + group;
         let len = strip.len() * self.images;
-        let kernels = &self.kernels;
+        let (rows, cols) = self.runs(strip);
+        let (kernels, rest) = exact::<T>(self.isa, rows * cols.div_ceil(self.lanes));
         let copy = Buffer::<T>::new(self.layout.len() + SLACK);
         let area = all.rows.out * all.cols.out;
         // Strips are whole rows, or parts of one row, so their pixels lie one after the other. Those of several images are
         // mixed, and are sorted at the end.
-        let mixed_ld = len.next_multiple_of(kernels.nr);
+        let mixed_ld = len.next_multiple_of(self.lanes);
         let mixed = Buffer::<T>::new(if self.images > 1 { o * mixed_ld } else { 0 });
         let (out, ldc) = if self.images > 1 {
             (mixed.ptr(), mixed_ld)
@@ -220,10 +232,10 @@ impl<T: Real> Task<'_, T> {
             let at = (plane * all.o + o0) * area + strip.i0 * all.cols.out + strip.j0;
             (all.out.0.wrapping_add(at), area)
         };
-        let segments = self.segments(strip);
+        let nv = kernels.nr / self.lanes;
+        let segments = self.segments(strip, if rest.is_some() { 1 } else { nv });
         // SAFETY: all of them were written.
         let segments = unsafe { segments.slice() };
-        let nv = kernels.nr / kernels.lanes;
         let source = all.rows.src * all.cols.src;
         let image = all.groups * all.c * source;
         let k = all.c * self.tap_count;
@@ -253,7 +265,11 @@ impl<T: Real> Task<'_, T> {
                     return;
                 }
                 let row = group * all.o + o0 + i0;
-                for segments in segments.chunks_exact(nv) {
+                for segments in segments.chunks(nv) {
+                    let kernels = match &rest {
+                        Some(rest) if segments.len() < nv => rest,
+                        _ => &kernels,
+                    };
                     let tile = Tile {
                         k: k_here,
                         a: all

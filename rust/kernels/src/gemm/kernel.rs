@@ -350,18 +350,40 @@ macro_rules! family {
 pub(crate) fn select<T: Real>(isa: Isa, n: usize) -> Kernels<T> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
-            let lanes = <T::Avx512 as Simd>::LANES;
-            if size_of::<T>() == 8 {
-                return family!(isa, avx512, avx512_band, lanes, 2, 8);
-            }
-            let vectors = n.div_ceil(lanes);
+        Isa::Avx512 if size_of::<T>() == 4 => {
+            let vectors = n.div_ceil(<T::Avx512 as Simd>::LANES);
             // Padded width over the share of the peak that a tile reaches (measured, in %): one vector has too few
             // chains for each element of A that it loads.
             let nv = [(3, 100), (4, 99), (2, 96), (1, 80)]
                 .into_iter()
                 .min_by_key(|&(nv, percent)| vectors.next_multiple_of(nv) * 10_000 / percent)
                 .map_or(3, |(nv, _)| nv);
+            of_width(isa, nv)
+        }
+        _ => of_width(isa, 2),
+    }
+}
+
+/// Kernels for tiles of many vectors, of which `vectors` lie side by side, and for what is left beside the last whole tile, if such
+/// kernels exist (else it is a tile of the same width, partly empty).
+pub(crate) fn exact<T: Real>(isa: Isa, vectors: usize) -> (Kernels<T>, Option<Kernels<T>>) {
+    if isa != Isa::Avx512 || size_of::<T>() != 4 {
+        return (of_width(isa, 2), None);
+    }
+    let wide = vectors.clamp(1, 3);
+    let rest = vectors % wide;
+    (of_width(isa, wide), (rest > 0).then(|| of_width(isa, rest)))
+}
+
+/// Tiles of `nv` vectors. There are 1 to 4 of float32 with AVX-512, else 2.
+fn of_width<T: Real>(isa: Isa, nv: usize) -> Kernels<T> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => {
+            let lanes = <T::Avx512 as Simd>::LANES;
+            if size_of::<T>() == 8 {
+                return family!(isa, avx512, avx512_band, lanes, 2, 8);
+            }
             match nv {
                 1 => family!(isa, avx512, avx512_band, lanes, 1, 8),
                 2 => family!(isa, avx512, avx512_band, lanes, 2, 8),
