@@ -346,21 +346,42 @@ macro_rules! family {
     };
 }
 
+/// Time of a row of tiles of `nv` vectors, for each row of A: padded width over the share of the peak that a tile reaches (measured,
+/// in %): one vector has too few chains for each element of A that it loads.
+fn time(vectors: usize, nv: usize) -> usize {
+    let percent = [80, 96, 100, 99][nv - 1];
+    vectors.next_multiple_of(nv) * 10_000 / percent
+}
+
 /// The tile width for `n` columns: little padding, and enough work per element of A.
 pub(crate) fn select<T: Real>(isa: Isa, n: usize) -> Kernels<T> {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 if size_of::<T>() == 4 => {
             let vectors = n.div_ceil(<T::Avx512 as Simd>::LANES);
-            // Padded width over the share of the peak that a tile reaches (measured, in %): one vector has too few
-            // chains for each element of A that it loads.
-            let nv = [(3, 100), (4, 99), (2, 96), (1, 80)]
-                .into_iter()
-                .min_by_key(|&(nv, percent)| vectors.next_multiple_of(nv) * 10_000 / percent)
-                .map_or(3, |(nv, _)| nv);
-            of_width(isa, nv)
+            let nv = [3, 4, 2, 1].into_iter().min_by_key(|&nv| time(vectors, nv));
+            of_width(isa, nv.unwrap_or(3))
         }
         _ => of_width(isa, 2),
+    }
+}
+
+/// As [`select`], and kernels for a last tile that is narrower than the others, if that is faster.
+pub(crate) fn select_exact<T: Real>(isa: Isa, n: usize) -> (Kernels<T>, Option<Kernels<T>>) {
+    let one = select::<T>(isa, n);
+    let vectors = n.div_ceil(one.lanes);
+    let both = exact::<T>(isa, vectors);
+    let Some(rest) = &both.1 else {
+        return (one, None);
+    };
+    let (nv, narrow) = (one.nr / one.lanes, rest.nr / one.lanes);
+    // The last tile costs another call. Many columns: less of a panel is read for each multiply-add, which matters where another
+    // thread shares the core.
+    let exact = time(vectors - narrow, 3) + time(narrow, narrow) + 100;
+    if exact < time(vectors, nv) || vectors >= 32 {
+        both
+    } else {
+        (one, None)
     }
 }
 

@@ -2,7 +2,7 @@
 use super::band::Band;
 use super::buffer::Buffer;
 use super::gemv::Gemv;
-use super::kernel::{Kernels, one_row, select, strips};
+use super::kernel::{Kernels, one_row, select_exact, strips};
 use super::pack::{PACK_SLACK, RowsOf, pack_b, pack_rows, pack_strips};
 use super::{Activation, Epilogue, Mat, act};
 use crate::alloc;
@@ -30,6 +30,8 @@ fn small_b() -> usize {
         _ => 16 << 10,
     }
 }
+/// Rows of a share of a panel.
+const SHARE_ROWS: usize = 256;
 /// Work that a task of its own is worth, in floating-point operations.
 const LEAST: f64 = 0.4e6;
 
@@ -83,8 +85,8 @@ impl<T> Panels<T> {
 
 /// Who does what.
 enum Split<T> {
-    /// A task is a run of panels of columns; it packs its own part of B.
-    Columns(Runs),
+    /// A task is a run of panels of columns, or one of so many shares of the rows of one; it packs its own part of B.
+    Columns(Runs, usize),
     /// A task is a run of strips of rows; what has to be packed of B is packed by everybody first.
     Rows(Runs, Buffer<T>),
 }
@@ -102,6 +104,8 @@ pub(crate) struct Plan<'a, T> {
     accumulate: bool,
     pre: Option<SharedMut<T>>,
     kernels: Kernels<T>,
+    /// For a last panel that is narrower than the others.
+    rest: Option<Kernels<T>>,
     split: Split<T>,
     /// B is read where it lies.
     in_place: bool,
@@ -127,6 +131,14 @@ pub(crate) fn cost<T>(m: usize, n: usize, k: usize) -> Cost {
 /// any is not cut at all.
 pub(crate) fn threads_for(cost: Cost) -> usize {
     if cost.flops < 10e3 { 1 } else { num_threads() }
+}
+
+fn whole_panels<T>(n: usize, kernels: &Kernels<T>, rest: bool) -> usize {
+    if rest && n.is_multiple_of(kernels.lanes) {
+        n.div_ceil(kernels.nr)
+    } else {
+        n / kernels.nr
+    }
 }
 
 impl<'a, T: Real> Plan<'a, T> {
@@ -162,11 +174,12 @@ impl<'a, T: Real> Plan<'a, T> {
         let isa = simd::isa();
         let wide = one_row::<T>(isa);
         // A last panel that is not whole is copied, which must not be most of the work.
-        let kernels = if m == 1 && b.cs == 1 && (n.is_multiple_of(wide.nr) || n >= 8 * wide.nr) {
-            wide
-        } else {
-            select::<T>(isa, n)
-        };
+        let (kernels, rest) =
+            if m == 1 && b.cs == 1 && (n.is_multiple_of(wide.nr) || n >= 8 * wide.nr) {
+                (wide, None)
+            } else {
+                select_exact::<T>(isa, n)
+            };
         let panels = n.div_ceil(kernels.nr);
         let strip_count = m.div_ceil(kernels.mr);
         let gemv = m == 1 && b.rs == 1 && b.cs != 1;
@@ -192,7 +205,7 @@ impl<'a, T: Real> Plan<'a, T> {
         let split = if by_rows {
             // All of B, or a last panel that is not whole.
             let packed = if in_place {
-                usize::from(n % kernels.nr != 0)
+                panels - whole_panels(n, &kernels, rest.is_some())
             } else {
                 panels
             };
@@ -212,7 +225,14 @@ impl<'a, T: Real> Plan<'a, T> {
                 threads
             };
             let least = (LEAST / flops(m, kernels.nr, k).max(1.0)).ceil() as usize;
-            Split::Columns(Runs::guided(panels, parts, least.min(fits), fits))
+            // The last panels are cut into shares of rows, large enough that packing B for each costs little.
+            let shares = match m / SHARE_ROWS {
+                0 | 1 => 1,
+                2 | 3 => 2,
+                _ => 4,
+            };
+            let runs = Runs::guided_shares(panels, shares, parts, least.min(fits), fits);
+            Split::Columns(runs, shares)
         };
         Plan {
             m,
@@ -226,11 +246,17 @@ impl<'a, T: Real> Plan<'a, T> {
             accumulate: epilogue.accumulate,
             pre,
             kernels,
+            rest,
             split,
             in_place,
             gemv,
             pack_a,
         }
+    }
+
+    /// Panels of which all columns that a tile reads exist.
+    fn whole_panels(&self) -> usize {
+        whole_panels(self.n, &self.kernels, self.rest.is_some())
     }
 
     fn panels(&self) -> usize {
@@ -240,8 +266,8 @@ impl<'a, T: Real> Plan<'a, T> {
     /// The panels that everybody packs first.
     fn shared_panels(&self) -> Range<usize> {
         match self.split {
-            Split::Columns(_) => 0..0,
-            Split::Rows(..) if self.in_place => self.n / self.kernels.nr..self.panels(),
+            Split::Columns(..) => 0..0,
+            Split::Rows(..) if self.in_place => self.whole_panels()..self.panels(),
             Split::Rows(..) => 0..self.panels(),
         }
     }
@@ -344,14 +370,17 @@ impl<'a, T: Real> Plan<'a, T> {
             return 0;
         }
         match &self.split {
-            Split::Columns(runs) | Split::Rows(runs, _) => runs.count(),
+            Split::Columns(runs, _) | Split::Rows(runs, _) => runs.count(),
         }
     }
 
     /// Work of a task.
     pub fn flops(&self, task: usize) -> f64 {
         match &self.split {
-            Split::Columns(runs) => flops(self.m, runs.get(task).len() * self.kernels.nr, self.k),
+            Split::Columns(runs, shares) => {
+                let columns = runs.get(task).len() * self.kernels.nr;
+                flops(self.m, columns, self.k) / *shares as f64
+            }
             Split::Rows(runs, _) => flops(runs.get(task).len() * self.kernels.mr, self.n, self.k),
         }
     }
@@ -359,7 +388,18 @@ impl<'a, T: Real> Plan<'a, T> {
     /// Runs one task.
     pub fn run(&self, task: usize) {
         match &self.split {
-            Split::Columns(runs) => self.columns(runs.get(task)),
+            Split::Columns(runs, shares) => {
+                let (run, strips) = (runs.get(task), self.m.div_ceil(self.kernels.mr));
+                let (first, share) = (run.start / shares, run.start % shares);
+                // Of all rows, unless it is less than a panel.
+                let end = if run.len() < *shares {
+                    share + run.len()
+                } else {
+                    *shares
+                };
+                let rows = share * strips / shares..end * strips / shares;
+                self.columns(first..run.end.div_ceil(*shares), rows);
+            }
             Split::Rows(runs, packed) => {
                 let strips = runs.get(task);
                 for (k0, kc) in k_blocks(self.k) {
@@ -378,19 +418,15 @@ impl<'a, T: Real> Plan<'a, T> {
         }
     }
 
-    fn columns(
-        &self,
-        Range {
-            start: first,
-            end: last,
-        }: Range<usize>,
-    ) {
+    /// Some strips of some panels.
+    fn columns(&self, panels: Range<usize>, some: Range<usize>) {
+        let (first, last) = (panels.start, panels.end);
         let nr = self.kernels.nr;
         // A partial panel may not be read in place: nr elements of each row are read.
         let packed = if self.gemv {
             first..first
         } else if self.in_place {
-            (self.n / nr).max(first)..last
+            self.whole_panels().max(first)..last
         } else {
             first..last
         };
@@ -418,8 +454,7 @@ impl<'a, T: Real> Plan<'a, T> {
                     self.pack_panel(k0, kc, panel, slot(panel));
                 }
             }
-            let all = 0..self.m.div_ceil(self.kernels.mr);
-            if !self.block((k0, kc), all, (first, last), &b) {
+            if !self.block((k0, kc), some.clone(), (first, last), &b) {
                 return;
             }
         }
@@ -503,15 +538,22 @@ impl<'a, T: Real> Plan<'a, T> {
             relu,
             ..Band::none()
         };
-        // The last panel may lie elsewhere.
-        let lone = b
-            .partial
-            .map_or(panels.1, |(p, _)| p.clamp(panels.0, panels.1));
+        // The last panel may lie elsewhere, and have kernels of its own.
+        let apart = b.partial.map_or(self.panels(), |(p, _)| p);
+        let apart = match self.rest {
+            Some(_) => self.n / nr,
+            None => apart,
+        };
+        let lone = apart.clamp(panels.0, panels.1);
         for (first, end) in [(panels.0, lone), (lone, panels.1)] {
             if first == end {
                 continue;
             }
             let j0 = first * nr;
+            let kernels = match &self.rest {
+                Some(rest) if first >= apart => rest,
+                _ => &self.kernels,
+            };
             (at.b, at.b_ks) = {
                 let (p, ks) = b.get(first, nr);
                 (p.cast_const(), ks)
@@ -531,7 +573,7 @@ impl<'a, T: Real> Plan<'a, T> {
                 if self.gemv {
                     dispatch_on(self.kernels.isa, Gemv(&at));
                 } else {
-                    self.kernels.run_band(rows, &at);
+                    kernels.run_band(rows, &at);
                 }
                 if last {
                     act::apply(self.kernels.isa, self.act, at.c, rows, at.cols, self.n);

@@ -25,14 +25,41 @@ impl Runs {
     /// Polychronopoulos and Kuck, 1987), at least `least` and at most `most`. The first are long, and with the last, short ones
     /// threads end together, though one was slower than the others or came late. Two parts for each thread are usual.
     pub fn guided(len: usize, parts: usize, least: usize, most: usize) -> Self {
+        Runs::guided_shares(len, 1, parts, least, most)
+    }
+
+    /// The same for pieces that can be cut into `shares`, a power of two: runs over all shares, each of which is some whole pieces
+    /// or an equal part of one.
+    pub fn guided_shares(
+        len: usize,
+        shares: usize,
+        parts: usize,
+        least: usize,
+        most: usize,
+    ) -> Self {
         if parts < 2 {
-            return Runs::even(len, most);
+            let Runs { size, .. } = Runs::even(len, most);
+            let (len, size) = (len * shares, size * shares);
+            return Runs {
+                len,
+                size,
+                ends: Vec::new(),
+            };
         }
+        let len = len * shares;
         let mut ends = alloc::vec(16);
         let mut at = 0;
         while at < len {
             let rest = len - at;
-            let size = rest.div_ceil(parts).max(least).min(most).max(1);
+            let mut size = rest.div_ceil(parts);
+            if size >= shares {
+                let whole = size / shares;
+                size = whole.max(least).min(most).max(1) * shares;
+            } else if least > 1 {
+                size = least * shares;
+            } else {
+                size = 1 << size.ilog2();
+            }
             at += size.min(rest);
             ends.push(at);
         }
@@ -76,6 +103,22 @@ mod tests {
                     }
                     assert_eq!(at, len);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn shares_do_not_cross_pieces() {
+        for (len, parts) in [(1, 4), (2, 4), (7, 4), (22, 2), (43, 4), (64, 16)] {
+            for shares in [1, 2, 4, 8] {
+                let runs = Runs::guided_shares(len, shares, parts, 1, 9);
+                for i in 0..runs.count() {
+                    let run = runs.get(i);
+                    let size = run.len();
+                    let whole = size.is_multiple_of(shares) && run.start.is_multiple_of(shares);
+                    assert!(whole || shares.is_multiple_of(size) && run.start.is_multiple_of(size));
+                }
+                assert_eq!(runs.get(runs.count() - 1).end, len * shares);
             }
         }
     }
