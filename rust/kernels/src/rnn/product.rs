@@ -250,9 +250,8 @@ unsafe fn multiply_row<T: Real>(
         let count = (blocks.end - block).min(4);
         for (l, kc) in k_blocks(k) {
             let mut panels = [core::ptr::null(); 4];
-            for (i, panel) in panels.iter_mut().enumerate() {
-                // A count below 4 repeats the last panel, whose results are then not stored.
-                *panel = b.panel(block + i.min(count - 1), part, k0 + l);
+            for (i, panel) in panels[..count].iter_mut().enumerate() {
+                *panel = b.panel(block + i, part, k0 + l);
             }
             let body = OneRow {
                 k: kc,
@@ -288,49 +287,68 @@ impl<T: Real> Kernel<T> for OneRow<T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        // SAFETY: multiply_row's promise; panels have nr columns, a multiple of the lanes.
+        // SAFETY: multiply_row's promise.
         unsafe {
-            let mut v = 0;
-            while v < self.nr {
-                if v + S::LANES < self.nr {
-                    self.vectors::<S, 2>(v);
-                    v += 2 * S::LANES;
-                } else {
-                    self.vectors::<S, 1>(v);
-                    v += S::LANES;
-                }
+            match self.count {
+                1 => self.panels::<S, 1>(),
+                2 => self.panels::<S, 2>(),
+                3 => self.panels::<S, 3>(),
+                _ => self.panels::<S, 4>(),
             }
         }
     }
 }
 
 impl<T: Real> OneRow<T> {
-    /// Columns `v ..` of each panel, `NV` vectors: 4 NV chains.
+    /// All columns of P panels, as many vectors of each at a time as make eight chains or have registers.
     #[inline(always)]
-    unsafe fn vectors<S: Simd<T = T>, const NV: usize>(&self, v: usize) {
+    unsafe fn panels<S: Simd<T = T>, const P: usize>(&self) {
+        let vectors = self.nr / S::LANES;
+        // SAFETY: panels have nr columns, a multiple of the lanes.
+        unsafe {
+            let mut v = 0;
+            while v < vectors {
+                if P <= 2 && v + 4 <= vectors {
+                    self.vectors::<S, P, 4>(v * S::LANES);
+                    v += 4;
+                } else if P <= 2 && v + 3 <= vectors {
+                    self.vectors::<S, P, 3>(v * S::LANES);
+                    v += 3;
+                } else if v + 2 <= vectors {
+                    self.vectors::<S, P, 2>(v * S::LANES);
+                    v += 2;
+                } else {
+                    self.vectors::<S, P, 1>(v * S::LANES);
+                    v += 1;
+                }
+            }
+        }
+    }
+
+    /// Columns `v ..` of each panel, `NV` vectors: P NV chains.
+    #[inline(always)]
+    unsafe fn vectors<S: Simd<T = T>, const P: usize, const NV: usize>(&self, v: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut acc = [[S::zero(); NV]; 4];
-            let [p0, p1, p2, p3] = self.panels;
+            let mut acc = [[S::zero(); NV]; P];
+            let panels = self.panels;
             let (a, k, nr) = (self.a, self.k, self.nr);
             let mut at = v;
             for l in 0..k {
                 let x = S::splat(*a.add(l));
                 for j in 0..NV {
-                    let o = at + j * S::LANES;
-                    acc[0][j] = S::fma(x, S::load(p0.add(o)), acc[0][j]);
-                    acc[1][j] = S::fma(x, S::load(p1.add(o)), acc[1][j]);
-                    acc[2][j] = S::fma(x, S::load(p2.add(o)), acc[2][j]);
-                    acc[3][j] = S::fma(x, S::load(p3.add(o)), acc[3][j]);
+                    for p in 0..P {
+                        let y = S::load(panels[p].add(at + j * S::LANES));
+                        acc[p][j] = S::fma(x, y, acc[p][j]);
+                    }
                 }
                 at += nr;
             }
-            // Constant bounds: a loop over `count` would keep the accumulators in memory throughout.
-            for p in 0..4 {
+            for p in 0..P {
                 for j in 0..NV {
                     let first = p * nr + v + j * S::LANES;
                     let n = self.cols.saturating_sub(first).min(S::LANES);
-                    if p >= self.count || n == 0 {
+                    if n == 0 {
                         continue;
                     }
                     let c = self.c.add(first);
