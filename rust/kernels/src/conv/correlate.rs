@@ -6,7 +6,7 @@ use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, Segment, Tile, exact, strips};
 use crate::gemm::{Activation, apply_activation};
 use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
-use crate::simd;
+use crate::simd::{self, cache};
 
 /// Bytes that a thread's copy may take: it has to stay in a second-level cache beside the weights.
 const COPY_BYTES: usize = 256 << 10;
@@ -71,8 +71,10 @@ pub(crate) fn strip_size(
 
 /// Pixels that a strip of several small images has, about.
 const PIXELS: usize = 384;
-/// Bytes of the results of such a strip that a task keeps before it sorts them into images.
-const MIXED_BYTES: usize = 128 << 10;
+/// Bytes of the results of such a strip that a task keeps before it sorts them into images. Each task fills copies of its own.
+fn mixed_bytes() -> usize {
+    (cache::second_level() / 8).max(128 << 10)
+}
 
 impl<T: Real> Correlate<'_, T> {
     /// Computes all outputs.
@@ -114,7 +116,7 @@ impl<T: Real> Correlate<'_, T> {
         // Too few strips for all threads: the output channels are shared out too.
         let shares = threads.div_ceil(units * list.len());
         let mixed = if images > 1 {
-            (self.o * images * oh * ow * size_of::<T>()).div_ceil(MIXED_BYTES)
+            (self.o * images * oh * ow * size_of::<T>()).div_ceil(mixed_bytes())
         } else {
             1
         };

@@ -182,6 +182,9 @@ fn dx_is_correlation(p: &Conv2d) -> bool {
     dense && 8 * p.h * p.w <= 9 * p.oh * p.ow
 }
 
+/// Channels whose weights are turned together.
+const TURNED: usize = 16;
+
 fn correlate_dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
     let (c, o) = (p.c / p.groups, p.o / p.groups);
     let area = p.kernel[0] * p.kernel[1];
@@ -192,12 +195,24 @@ fn correlate_dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
         flops: 0.0,
         bytes: (4 * p.w_len() * size_of::<T>()) as f64,
     };
-    for_each(p.c, turning, &|channel| {
-        let (group, ci) = (channel / c, channel % c);
-        // SAFETY: o * area elements of the buffer, which are this channel's alone.
-        let out = unsafe { weights.slice(channel * o * area, o * area) };
-        for (oi, out) in out.chunks_exact_mut(area.max(1)).enumerate() {
-            out.copy_from_slice(&w[((group * o + oi) * c + ci) * area..][..area]);
+    // Some channels at a time: what is read lies side by side.
+    let runs = c.div_ceil(TURNED);
+    for_each(p.groups * runs, turning, &|task| {
+        let (group, first) = (task / runs, task % runs * TURNED);
+        let channels = TURNED.min(c - first);
+        let len = o * area;
+        // SAFETY: the elements of these channels in the buffer, which are this task's alone.
+        let out = unsafe { weights.slice((group * c + first) * len, channels * len) };
+        for oi in 0..o {
+            let w = &w[((group * o + oi) * c + first) * area..][..channels * area];
+            for (ci, w) in w.chunks_exact(area.max(1)).enumerate() {
+                let out = &mut out[ci * len + oi * area..][..area];
+                match (<&mut [T; 9]>::try_from(&mut *out), <&[T; 9]>::try_from(w)) {
+                    // The usual size, without a call.
+                    (Ok(out), Ok(w)) => *out = *w,
+                    _ => out.copy_from_slice(w),
+                }
+            }
         }
     });
     // Pixel r meets tap p at the output r + pad - p * dilation.
