@@ -487,26 +487,62 @@ impl Rows {
             let mut dst = self.zeros::<S>(runs.wrapping_add(self.run), self.above);
             // Wrapping: without columns inside, this is formed but not read.
             let mut src = plane.wrapping_offset(self.src);
-            // Short rows, the case where the overhead would show: one vector, or two that overlap.
-            let short = self.step == 1 && cols <= S::LANES && low < high;
-            for _ in 0..self.count {
-                for image in 0..images.0 {
-                    let dst = dst.wrapping_add(image * cols);
-                    let src = src.wrapping_add(image * images.1);
-                    if short {
-                        if low > 0 {
-                            S::store(dst, S::zero());
-                        }
-                        let inside = S::load_n(src.wrapping_add(low), high - low);
-                        S::store(dst.add(low), inside);
-                    } else {
-                        self.fill_row::<S>(src, dst);
-                    }
+            // Short rows, where the overhead would show: as many vectors as they have, each with a mask of what the source has.
+            let vectors = cols.div_ceil(S::LANES);
+            if self.step == 1 && low < high && vectors <= 8 {
+                match vectors {
+                    1 => self.short::<S, 1>(src, dst, images),
+                    2 => self.short::<S, 2>(src, dst, images),
+                    3 => self.short::<S, 3>(src, dst, images),
+                    4 => self.short::<S, 4>(src, dst, images),
+                    5 => self.short::<S, 5>(src, dst, images),
+                    6 => self.short::<S, 6>(src, dst, images),
+                    7 => self.short::<S, 7>(src, dst, images),
+                    _ => self.short::<S, 8>(src, dst, images),
                 }
-                dst = dst.wrapping_add(self.pitch);
-                src = src.wrapping_add(self.src_pitch);
+                dst = dst.wrapping_add(self.count * self.pitch);
+            } else {
+                for _ in 0..self.count {
+                    for image in 0..images.0 {
+                        let dst = dst.wrapping_add(image * cols);
+                        self.fill_row::<S>(src.wrapping_add(image * images.1), dst);
+                    }
+                    dst = dst.wrapping_add(self.pitch);
+                    src = src.wrapping_add(self.src_pitch);
+                }
             }
             self.zeros::<S>(dst, self.below);
+        }
+    }
+
+    /// All rows inside, V vectors each, columns at stride 1.
+    /// # Safety
+    /// As [`Rows::fill`].
+    #[inline(always)]
+    unsafe fn short<S: Simd, const V: usize>(
+        &self,
+        src: *const S::T,
+        dst: *mut S::T,
+        images: (usize, usize),
+    ) {
+        // SAFETY: the caller's promise; lanes outside low .. high are not read.
+        unsafe {
+            let mut inside = [S::mask_first(0); V];
+            for (v, inside) in inside.iter_mut().enumerate() {
+                let upto = |limit: usize| limit.saturating_sub(v * S::LANES).min(S::LANES);
+                let (low, high) = (upto(self.low), upto(self.high));
+                *inside = S::mask_and(S::mask_first(high), S::mask_not(S::mask_first(low)));
+            }
+            for row in 0..self.count {
+                for image in 0..images.0 {
+                    let src = src.wrapping_add(row * self.src_pitch + image * images.1);
+                    let dst = dst.wrapping_add(row * self.pitch + image * self.cols);
+                    for v in 0..V {
+                        let x = S::load_masked(src.wrapping_add(v * S::LANES), inside[v]);
+                        S::store(dst.wrapping_add(v * S::LANES), x);
+                    }
+                }
+            }
         }
     }
 

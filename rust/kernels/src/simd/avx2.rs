@@ -73,6 +73,11 @@ impl Simd for Avx2<f32> {
         unsafe { _mm_sfence() }
     }
     #[inline(always)]
+    unsafe fn load_masked(p: *const f32, m: __m256) -> __m256 {
+        // SAFETY: a masked load touches only the lanes of the mask.
+        unsafe { _mm256_maskload_ps(p, _mm256_castps_si256(m)) }
+    }
+    #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> __m256 {
         // SAFETY: a masked load touches only the first n elements.
         unsafe { _mm256_maskload_ps(p, window32(n)) }
@@ -255,6 +260,11 @@ impl Simd for Avx2<f64> {
     unsafe fn fence() {
         // SAFETY: every x86-64 CPU has it.
         unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f64, m: __m256d) -> __m256d {
+        // SAFETY: a masked load touches only the lanes of the mask.
+        unsafe { _mm256_maskload_pd(p, _mm256_castpd_si256(m)) }
     }
     #[inline(always)]
     unsafe fn load_n(p: *const f64, n: usize) -> __m256d {

@@ -64,6 +64,11 @@ impl Simd for Avx512<f32> {
         unsafe { _mm_sfence() }
     }
     #[inline(always)]
+    unsafe fn load_masked(p: *const f32, m: __mmask16) -> __m512 {
+        // SAFETY: a masked load touches only the lanes of the mask.
+        unsafe { _mm512_maskz_loadu_ps(m, p) }
+    }
+    #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> __m512 {
         // SAFETY: a masked load touches only the first n elements.
         unsafe { _mm512_maskz_loadu_ps(Self::mask_first(n), p) }
@@ -212,6 +217,11 @@ impl Simd for Avx512<f64> {
     unsafe fn fence() {
         // SAFETY: every x86-64 CPU has it.
         unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    unsafe fn load_masked(p: *const f64, m: __mmask8) -> __m512d {
+        // SAFETY: a masked load touches only the lanes of the mask.
+        unsafe { _mm512_maskz_loadu_pd(m, p) }
     }
     #[inline(always)]
     unsafe fn load_n(p: *const f64, n: usize) -> __m512d {

@@ -135,6 +135,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store(p: *mut Self::T, v: Self::V);
     /// Reads the first `n <= LANES` elements and nothing else; the other lanes are 0.
     unsafe fn load_n(p: *const Self::T, n: usize) -> Self::V;
+    /// Reads the elements of the lanes that `m` names and nothing else; the other lanes are 0.
+    unsafe fn load_masked(p: *const Self::T, m: Self::M) -> Self::V;
     /// Writes the first `n <= LANES` elements and nothing else.
     unsafe fn store_n(p: *mut Self::T, v: Self::V, n: usize);
 

@@ -110,6 +110,17 @@ macro_rules! scalar {
                 unsafe { *p.cast::<Self::V>() = v }
             }
             #[inline(always)]
+            unsafe fn load_masked(p: *const $t, m: Self::M) -> Self::V {
+                let mut out = [0.0; $n];
+                for i in 0..$n {
+                    if m[i] {
+                        // SAFETY: the caller's promise: this lane may be read.
+                        out[i] = unsafe { *p.wrapping_add(i) };
+                    }
+                }
+                out
+            }
+            #[inline(always)]
             unsafe fn load_n(p: *const $t, n: usize) -> Self::V {
                 let mut out = [0.0; $n];
                 for i in 0..n {
