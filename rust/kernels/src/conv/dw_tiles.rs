@@ -14,7 +14,7 @@ use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, Tile, select, strips};
 use crate::gemm::pack::pack_b;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each};
-use crate::simd::{self, Isa};
+use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
 
 /// Elements of the copies of one unit of work (several images, or a strip of one).
 const COPY_ELEMENTS: usize = 48 << 10;
@@ -103,22 +103,61 @@ pub(super) fn run<T: Real>(p: &Conv2d, x: &[T], dy: &[T], dw: &mut [T], db: Opti
                 *sum += *more;
             }
         }
-        for oi in 0..o {
-            let at = group * o + oi;
-            let column = sums[oi..].iter().step_by(plan.ld);
-            // SAFETY: units own different channels of dw, and the first of each group its part of db; lengths were
-            // checked by the caller.
-            unsafe {
-                let dw = dw.slice(at * c * plan.area + c0 * plan.area, used);
-                for (dw, sum) in dw.iter_mut().zip(column) {
-                    *dw = *sum;
-                }
-                if let (Some(db), 0) = (&db, c0) {
-                    db.slice(at, 1)[0] = sums[used * plan.ld + oi];
+        let (from, ld, dw) = (sums.as_ptr(), c * plan.area, &dw);
+        let turn = Turn {
+            from,
+            from_ld: plan.ld,
+            size: (used, o),
+            to: dw.0.wrapping_add(group * o * ld + c0 * plan.area),
+            to_ld: ld,
+        };
+        dispatch_on(plan.isa, turn);
+        if let (Some(db), 0) = (&db, c0) {
+            // SAFETY: the first unit of each group owns its part of db, whose length was checked by the caller.
+            let db = unsafe { db.slice(group * o, o) };
+            db.copy_from_slice(&sums[used * plan.ld..][..o]);
+        }
+    });
+}
+
+/// `to[j, i] = from[i, j]`: a matrix of `size` whose rows are `from_ld` apart, turned into rows `to_ld` apart.
+struct Turn<T> {
+    from: *const T,
+    from_ld: usize,
+    size: (usize, usize),
+    to: *mut T,
+    to_ld: usize,
+}
+
+impl<T: Real> Kernel<T> for Turn<T> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) {
+        let ((rows, cols), (from, to)) = (self.size, (self.from, self.to));
+        // SAFETY: units own different channels of dw, whose length was checked by the caller; all sums are inside the unit's.
+        unsafe {
+            for i in (0..rows).step_by(S::LANES) {
+                for j in (0..cols).step_by(S::LANES) {
+                    if i + S::LANES <= rows && j + S::LANES <= cols {
+                        let mut lines = [core::ptr::null(); 16];
+                        for (l, line) in lines[..S::LANES].iter_mut().enumerate() {
+                            *line = from.add((i + l) * self.from_ld + j);
+                        }
+                        let square = S::load_transposed(&lines);
+                        for l in 0..S::LANES {
+                            S::store(to.add((j + l) * self.to_ld + i), square[l]);
+                        }
+                        continue;
+                    }
+                    for j in j..cols.min(j + S::LANES) {
+                        for i in i..rows.min(i + S::LANES) {
+                            *to.add(j * self.to_ld + i) = *from.add(i * self.from_ld + j);
+                        }
+                    }
                 }
             }
         }
-    });
+    }
 }
 
 impl<'a, T: Real> Plan<'a, T> {
