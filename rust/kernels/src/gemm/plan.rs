@@ -614,7 +614,7 @@ pub(crate) fn execute<T: Real>(
 ) {
     let run_list = |counts: &dyn Fn(&Plan<'_, T>) -> usize,
                     run: &(dyn Fn(&Plan<'_, T>, usize) + Sync),
-                    flops: Option<&dyn Fn(&Plan<'_, T>, usize) -> f64>,
+                    ordered: bool,
                     extra: Extra<'_>| {
         let mut ends = alloc::vec(plans.len());
         ends.extend(plans.iter().scan(extra.tasks, |end, p| {
@@ -628,20 +628,18 @@ pub(crate) fn execute<T: Real>(
             let first = if i == 0 { extra.tasks } else { ends[i - 1] };
             (&plans[i], task - first)
         };
-        let order = flops
-            .filter(|_| count > 2 && count <= ORDERED && plans.len() <= FEW)
-            .map(|flops| {
-                let sizes = (0..count).map(|task| {
-                    let size = if task < extra.tasks {
-                        (extra.flops)(task)
-                    } else {
-                        let (plan, i) = of(task);
-                        flops(plan, i)
-                    };
-                    (size, task)
-                });
-                large_at_the_ends(alloc::collect(sizes))
-            });
+        let ordered = ordered && (3..=ORDERED).contains(&count) && plans.len() <= FEW;
+        let order = ordered.then(|| {
+            large_at_the_ends(alloc::collect((0..count).map(|task| {
+                let size = if task < extra.tasks {
+                    (extra.flops)(task)
+                } else {
+                    let (plan, i) = of(task);
+                    plan.flops(i)
+                };
+                (size, task)
+            })))
+        });
         for_each(count, cost, &|i| {
             let task = order.as_ref().map_or(i, |order| order[i].1);
             if task < extra.tasks {
@@ -651,10 +649,9 @@ pub(crate) fn execute<T: Real>(
             run(plan, i);
         });
     };
-    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), None, pack);
-    let flops: &dyn Fn(&Plan<'_, T>, usize) -> f64 = &|p, i| p.flops(i);
-    let flops = (num_threads() > 1).then_some(flops);
-    run_list(&|p| p.tasks(), &|p, i| p.run(i), flops, extra);
+    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), false, pack);
+    let several = num_threads() > 1;
+    run_list(&|p| p.tasks(), &|p, i| p.run(i), several, extra);
 }
 
 /// Tasks `(size, number)` by size: the largest first, the next one last, and so on.

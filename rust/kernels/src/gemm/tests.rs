@@ -213,6 +213,10 @@ fn threads_and_strides_do_not_show() {
     same_bits::<f32>(31, 10, 84);
     same_bits::<f64>(33, 40, 50);
     same_bits::<f64>(40, 1, 77);
+    // Shares of a panel's rows, a narrower last panel that is whole or not, and B read in place by tasks of rows.
+    same_bits::<f32>(1030, 530, 9);
+    same_bits::<f32>(520, 528, 40);
+    same_bits::<f64>(520, 70, 30);
 }
 
 /// Two products with one A in one go, the second with fewer columns of A and rows of B from a table, on 1, 2, 3 and 8 threads: the bits
