@@ -152,12 +152,10 @@ impl<T: Real> Correlate<'_, T> {
     /// How many images of so many pixels share a strip, where `fit` have room: one, unless that would leave much of the
     /// last tile empty.
     fn images(&self, pixels: usize, fit: usize) -> usize {
-        let Kernels { nr, lanes, .. } = exact::<T>(simd::isa(), 3).0;
-        let nr = match exact::<T>(simd::isa(), 4).1 {
-            Some(_) => lanes,
-            None => nr,
-        };
-        if 20 * pixels.next_multiple_of(nr) <= 21 * pixels {
+        // Where there are kernels for what is left beside whole tiles, only a vector is not full.
+        let (wide, rest) = exact::<T>(simd::isa(), 4);
+        let unit = if rest.is_some() { wide.lanes } else { wide.nr };
+        if 20 * pixels.next_multiple_of(unit) <= 21 * pixels {
             return 1;
         }
         PIXELS.div_ceil(pixels).min(fit.max(1)).min(self.n)

@@ -233,6 +233,19 @@ fn any_output_size() {
     );
 }
 
+/// More channels than are turned together, with vectors that are full and that are not; small images, and long rows.
+#[test]
+fn many_channels() {
+    let thin = |n, c, h, w, o| geometry([n, c, h, w, o], [3, 3], [1, 1], [1, 1], [1, 1], 1);
+    check::<f32>(&thin(3, 20, 7, 7, 40), Activation::Relu);
+    check::<f32>(&thin(1, 18, 5, 100, 33), Activation::None);
+    check::<f64>(&thin(2, 17, 7, 6, 24), Activation::None);
+    check::<f32>(
+        &geometry([2, 34, 8, 8, 40], [1, 2], [1, 1], [0, 1], [1, 1], 2),
+        Activation::None,
+    );
+}
+
 #[test]
 fn empty_axes() {
     let p = geometry([2, 3, 5, 5, 4], [3, 3], [1, 1], [1, 1], [1, 1], 1);

@@ -1,7 +1,20 @@
 //! A band of C, a strip of rows of A along neighbouring panels of B: the tiles of [`super::kernel`], one after the other in one call, which
 //! spares each of them the way in and out.
-use super::kernel::each_row;
 use crate::simd::{Isa, Simd};
+
+/// The body for rows 0 .. MR, at most 8, with a constant row number.
+macro_rules! each_row {
+    ($mr:expr, |$i:ident| $body:block) => {
+        each_row!(@ $mr, $i, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $mr:expr, $i:ident, $body:block, $($row:literal)*) => {
+        $(if $row < $mr {
+            let $i: usize = $row;
+            $body
+        })*
+    };
+}
+pub(super) use each_row;
 
 /// Arguments: `c[i, j] (+)= sum_l a[i, l] b[l, j]` for the kernel's MR rows and `cols` columns.
 #[derive(Clone, Copy)]

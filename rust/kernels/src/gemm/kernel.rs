@@ -3,23 +3,9 @@
 //! Tile sizes follow the register files (AVX-512: 32 registers, AVX2: 16) and the ways of a first-level cache: at most
 //! 8 rows of A are read side by side, so that rows a power of two apart do not evict each other and A needs no packing.
 //! Which tile computes an element never changes its bits; only the order of k does, and that is the same in all.
-use super::band::{Band, BandFn, band};
+use super::band::{Band, BandFn, band, each_row};
 use crate::element::Real;
 use crate::simd::{Isa, Simd};
-
-/// The body for rows 0 .. MR, at most 8, with a constant row number.
-macro_rules! each_row {
-    ($mr:expr, |$i:ident| $body:block) => {
-        each_row!(@ $mr, $i, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $mr:expr, $i:ident, $body:block, $($row:literal)*) => {
-        $(if $row < $mr {
-            let $i: usize = $row;
-            $body
-        })*
-    };
-}
-pub(super) use each_row;
 
 /// Arguments of one tile: `c[i, j] (+)= sum_l a[i, l] b[l, j]` for the kernel's MR rows and `cols <= NR` columns.
 #[derive(Clone, Copy)]
@@ -350,7 +336,7 @@ macro_rules! family {
 /// in %): one vector has too few chains for each element of A that it loads.
 fn time(vectors: usize, nv: usize) -> usize {
     let percent = [80, 96, 100, 99][nv - 1];
-    vectors.next_multiple_of(nv) * 10_000 / percent
+    vectors.next_multiple_of(nv).saturating_mul(10_000) / percent
 }
 
 /// The tile width for `n` columns: little padding, and enough work per element of A.
@@ -374,10 +360,11 @@ pub(crate) fn select_exact<T: Real>(isa: Isa, n: usize) -> (Kernels<T>, Option<K
     let Some(rest) = &both.1 else {
         return (one, None);
     };
-    let (nv, narrow) = (one.nr / one.lanes, rest.nr / one.lanes);
+    let of = |kernels: &Kernels<T>| kernels.nr / kernels.lanes;
+    let (nv, wide, narrow) = (of(&one), of(&both.0), of(rest));
     // The last tile costs another call. Many columns: less of a panel is read for each multiply-add, which matters where another
     // thread shares the core.
-    let exact = time(vectors - narrow, 3) + time(narrow, narrow) + 100;
+    let exact = time(vectors - narrow, wide) + time(narrow, narrow) + 100;
     if exact < time(vectors, nv) || vectors >= 32 {
         both
     } else {

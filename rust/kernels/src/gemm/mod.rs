@@ -1,7 +1,7 @@
 //! General matrix multiply: `C = act(A B + C0 + bias)`.
 //!
 //! `kernel` holds the register tiles, `band` rows of them, `pack` copies operands into the order in which tiles read them, `plan` cuts a
-//! product into blocks and tasks, `outer` those that share a transposed A over a long k. An element of C is one chain of fused
+//! product into blocks and tasks, `tasks` runs those of several, `outer` those that share a transposed A over a long k. An element of C is one chain of fused
 //! multiply-adds in k order per block of k, and the blocks are added in order; the blocks depend on k alone. So neither threads nor
 //! strides nor tile sizes show in the bits.
 mod act;
@@ -14,6 +14,7 @@ pub(crate) mod outer;
 pub(crate) mod pack;
 mod plan;
 mod sums;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +25,9 @@ use crate::parallel::{Cost, is_interrupted};
 pub(crate) use act::apply as apply_activation;
 use outer::{Outer, Side};
 pub(crate) use plan::k_blocks;
-use plan::{Extra, Plan, cost, execute, threads_for};
+use plan::{Plan, cost, threads_for};
 use sums::ColumnSums;
+use tasks::{Extra, execute};
 
 /// A matrix: element (i, j) is `data[offset + i * rs + j * cs]`; strides may be 0 or negative.
 #[derive(Clone, Copy, Debug)]
@@ -283,11 +285,12 @@ pub(crate) fn gemm_list<T: Real>(
         sum.run(task);
     };
     let flops = |task: usize| {
-        if task < outer {
-            let (outer, task) = of(outers, Outer::tasks, task);
-            return outer.flops(task);
+        // Column sums are small.
+        if task >= outer {
+            return 0.0;
         }
-        0.0
+        let (outer, task) = of(outers, Outer::tasks, task);
+        outer.flops(task)
     };
     let extra = Extra {
         tasks: outer + small,

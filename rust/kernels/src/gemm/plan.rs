@@ -1,14 +1,13 @@
-//! Blocking and partition of one product, and running several of them as one list of tasks.
+//! Blocking and partition of one product.
 use super::band::Band;
 use super::buffer::Buffer;
 use super::gemv::Gemv;
 use super::kernel::{Kernels, one_row, select_exact, strips};
 use super::pack::{PACK_SLACK, RowsOf, pack_b, pack_rows, pack_strips};
 use super::{Activation, Epilogue, Mat, act};
-use crate::alloc;
 use crate::element::Real;
 use crate::layout::numel;
-use crate::parallel::{Cost, Runs, SharedMut, abandoned, for_each, num_threads};
+use crate::parallel::{Cost, Runs, SharedMut, abandoned, num_threads};
 use crate::simd::{self, cache, dispatch_on};
 use core::ops::Range;
 
@@ -106,6 +105,8 @@ pub(crate) struct Plan<'a, T> {
     kernels: Kernels<T>,
     /// For a last panel that is narrower than the others.
     rest: Option<Kernels<T>>,
+    /// Panels of which all columns that a tile reads exist.
+    whole: usize,
     split: Split<T>,
     /// B is read where it lies.
     in_place: bool,
@@ -131,14 +132,6 @@ pub(crate) fn cost<T>(m: usize, n: usize, k: usize) -> Cost {
 /// any is not cut at all.
 pub(crate) fn threads_for(cost: Cost) -> usize {
     if cost.flops < 10e3 { 1 } else { num_threads() }
-}
-
-fn whole_panels<T>(n: usize, kernels: &Kernels<T>, rest: bool) -> usize {
-    if rest && n.is_multiple_of(kernels.lanes) {
-        n.div_ceil(kernels.nr)
-    } else {
-        n / kernels.nr
-    }
 }
 
 impl<'a, T: Real> Plan<'a, T> {
@@ -181,6 +174,11 @@ impl<'a, T: Real> Plan<'a, T> {
                 select_exact::<T>(isa, n)
             };
         let panels = n.div_ceil(kernels.nr);
+        let whole = if rest.is_some() && n.is_multiple_of(kernels.lanes) {
+            panels
+        } else {
+            n / kernels.nr
+        };
         let strip_count = m.div_ceil(kernels.mr);
         let gemv = m == 1 && b.rs == 1 && b.cs != 1;
         let in_place = gemv
@@ -192,7 +190,7 @@ impl<'a, T: Real> Plan<'a, T> {
         // meet before they begin, and read what others have packed.
         let few = (panels < 4 * threads && !panels.is_multiple_of(threads))
             || (pack_a && strip_count > 2 * panels)
-            || m > 3 * n;
+            || m / 3 > n;
         // By rows every task reads all of B, by columns all of A.
         let by_rows = threads > 1
             && !gemv
@@ -204,11 +202,7 @@ impl<'a, T: Real> Plan<'a, T> {
             };
         let split = if by_rows {
             // All of B, or a last panel that is not whole.
-            let packed = if in_place {
-                panels - whole_panels(n, &kernels, rest.is_some())
-            } else {
-                panels
-            };
+            let packed = panels - if in_place { whole } else { 0 };
             let packed = Buffer::new(k * packed * kernels.nr);
             let least = least_strips::<T>(flops(kernels.mr, n, k), k * panels * kernels.nr);
             Split::Rows(
@@ -231,6 +225,8 @@ impl<'a, T: Real> Plan<'a, T> {
                 2 | 3 => 2,
                 _ => 4,
             };
+            // Nothing to do: however wide it is.
+            let panels = if m == 0 { 0 } else { panels };
             let runs = Runs::guided_shares(panels, shares, parts, least.min(fits), fits);
             Split::Columns(runs, shares)
         };
@@ -247,16 +243,12 @@ impl<'a, T: Real> Plan<'a, T> {
             pre,
             kernels,
             rest,
+            whole,
             split,
             in_place,
             gemv,
             pack_a,
         }
-    }
-
-    /// Panels of which all columns that a tile reads exist.
-    fn whole_panels(&self) -> usize {
-        whole_panels(self.n, &self.kernels, self.rest.is_some())
     }
 
     fn panels(&self) -> usize {
@@ -267,7 +259,7 @@ impl<'a, T: Real> Plan<'a, T> {
     fn shared_panels(&self) -> Range<usize> {
         match self.split {
             Split::Columns(..) => 0..0,
-            Split::Rows(..) if self.in_place => self.whole_panels()..self.panels(),
+            Split::Rows(..) if self.in_place => self.whole..self.panels(),
             Split::Rows(..) => 0..self.panels(),
         }
     }
@@ -426,7 +418,7 @@ impl<'a, T: Real> Plan<'a, T> {
         let packed = if self.gemv {
             first..first
         } else if self.in_place {
-            self.whole_panels().max(first)..last
+            self.whole.max(first)..last
         } else {
             first..last
         };
@@ -581,84 +573,4 @@ impl<'a, T: Real> Plan<'a, T> {
             }
         }
     }
-}
-
-/// Tasks beside those of plans: how many, the work of each, and how to run one.
-pub(crate) struct Extra<'a> {
-    pub tasks: usize,
-    pub flops: &'a dyn Fn(usize) -> f64,
-    pub run: &'a (dyn Fn(usize) + Sync),
-}
-
-impl Extra<'_> {
-    pub const NONE: Extra<'static> = Extra {
-        tasks: 0,
-        flops: &|_| 0.0,
-        run: &|_| (),
-    };
-}
-
-/// More tasks or plans than these run as they come.
-const ORDERED: usize = 256;
-const FEW: usize = 8;
-
-/// Runs all tasks of all plans, and the extra ones.
-///
-/// Threads begin at both ends of the list, so large tasks stand there and small ones in the middle, where threads meet: one that was
-/// slower, or came late, does fewer. `pack` are such tasks of the packing that comes before all products.
-pub(crate) fn execute<T: Real>(
-    plans: &[Plan<'_, T>],
-    cost: Cost,
-    pack: Extra<'_>,
-    extra: Extra<'_>,
-) {
-    let run_list = |counts: &dyn Fn(&Plan<'_, T>) -> usize,
-                    run: &(dyn Fn(&Plan<'_, T>, usize) + Sync),
-                    ordered: bool,
-                    extra: Extra<'_>| {
-        let mut ends = alloc::vec(plans.len());
-        ends.extend(plans.iter().scan(extra.tasks, |end, p| {
-            *end += counts(p);
-            Some(*end)
-        }));
-        let count = ends.last().copied().unwrap_or(extra.tasks);
-        // Whose a task is, and its number there.
-        let of = |task: usize| {
-            let i = ends.partition_point(|&end| end <= task);
-            let first = if i == 0 { extra.tasks } else { ends[i - 1] };
-            (&plans[i], task - first)
-        };
-        let ordered = ordered && (3..=ORDERED).contains(&count) && plans.len() <= FEW;
-        let order = ordered.then(|| {
-            large_at_the_ends(alloc::collect((0..count).map(|task| {
-                let size = if task < extra.tasks {
-                    (extra.flops)(task)
-                } else {
-                    let (plan, i) = of(task);
-                    plan.flops(i)
-                };
-                (size, task)
-            })))
-        });
-        for_each(count, cost, &|i| {
-            let task = order.as_ref().map_or(i, |order| order[i].1);
-            if task < extra.tasks {
-                return (extra.run)(task);
-            }
-            let (plan, i) = of(task);
-            run(plan, i);
-        });
-    };
-    run_list(&|p| p.pack_tasks(), &|p, i| p.run_pack(i), false, pack);
-    let several = num_threads() > 1;
-    run_list(&|p| p.tasks(), &|p, i| p.run(i), several, extra);
-}
-
-/// Tasks `(size, number)` by size: the largest first, the next one last, and so on.
-fn large_at_the_ends(mut tasks: Vec<(f64, usize)>) -> Vec<(f64, usize)> {
-    tasks.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let mut order = alloc::vec(tasks.len());
-    order.extend(tasks.iter().step_by(2));
-    order.extend(tasks.iter().skip(1).step_by(2).rev());
-    order
 }

@@ -155,6 +155,14 @@ fn activations() {
 }
 
 #[test]
+fn a_narrow_last_panel_has_the_epilogue_too() {
+    for kb in [0, 1] {
+        check::<f32>(9, 530, 5, 0, kb, Activation::Gelu, 7);
+        check::<f32>(33, 400, 6, 1, kb, Activation::Relu, 7);
+    }
+}
+
+#[test]
 fn long_k_runs_in_blocks() {
     check::<f32>(5, 20, 385, 0, 0, Activation::Relu, 7);
     check::<f32>(33, 50, 1000, 1, 1, Activation::None, 3);
@@ -519,4 +527,20 @@ fn a_product_of_sizes_that_overflows_is_no_small_matrix() {
         &mut [],
         Epilogue::default(),
     );
+}
+
+#[test]
+fn nothing_times_a_wide_matrix_is_nothing() {
+    // One element that is broadcast to more columns than there could be tasks for.
+    let wide = Mat {
+        data: &[1.0f32],
+        offset: 0,
+        rs: 0,
+        cs: 0,
+    };
+    let none = Mat::dense(&[], 2);
+    with_forced_threads(2, || {
+        gemm(0, 1 << 50, 2, none, wide, &mut [], Epilogue::default());
+        gemm(1 << 50, 0, 2, wide, none, &mut [], Epilogue::default());
+    });
 }

@@ -150,6 +150,12 @@ impl<T: Real> Kernel<T> for Methods<T> {
                 } else {
                     T::ZERO
                 });
+                let all_but = S::mask_not(S::mask_first(k));
+                check!(
+                    "load_masked",
+                    arr(S::load_masked(a.as_ptr(), all_but)),
+                    |i| if i < k { T::ZERO } else { a[i] }
+                );
                 let mut d = b;
                 S::store_n(d.as_mut_ptr(), va, k);
                 check!("store_n", d[..n].to_vec(), |i| if i < k {
