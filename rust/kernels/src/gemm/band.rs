@@ -87,35 +87,45 @@ pub(super) unsafe fn band<S: Simd, const MR: usize, const NV: usize>(t: &Band<S:
         let (mut b, mut c, mut bias, mut cols) = (t.b, t.c, t.bias, t.cols);
         loop {
             let mut acc = [[S::zero(); NV]; MR];
-            // C is fetched while the products are made; stores that miss would hold up the next tile.
-            each_row!(MR, |i| {
-                let row = c.wrapping_add(i.wrapping_mul(t.ldc));
-                for at in (0..nr).step_by(64 / size_of::<S::T>()) {
-                    S::prefetch(row.wrapping_add(at));
-                }
-            });
+            // C is fetched while the products are made; stores that miss would hold up the next tile. A row at a time: many at
+            // once would take all the places where lines of B are waited for.
+            let chunk = (t.k / MR).clamp(1, 64 / size_of::<S::T>());
+            let mut rows = MR;
+            let mut to = c;
             let (mut ka, mut row) = (0isize, b);
-            for _ in 0..t.k {
-                let mut y = [S::zero(); NV];
-                for v in 0..NV {
-                    y[v] = S::load(row.wrapping_add(v * S::LANES));
-                }
-                if S::ISA == Isa::Avx512 {
-                    // Two multiply-adds a clock: what the processor fetches by itself does not always keep up (2 to 5 % where another
-                    // thread shares the core).
-                    let ahead = row.wrapping_offset(AHEAD.wrapping_mul(t.b_ks));
-                    for v in 0..NV {
-                        S::prefetch(ahead.wrapping_add(v * S::LANES));
+            let mut left = t.k;
+            while left > 0 {
+                let now = left.min(chunk);
+                left -= now;
+                if rows > 0 {
+                    for at in (0..nr).step_by(64 / size_of::<S::T>()) {
+                        S::prefetch(to.wrapping_add(at));
                     }
+                    to = to.wrapping_add(t.ldc);
+                    rows -= 1;
                 }
-                for i in 0..MR {
-                    let x = S::splat(*a[i].wrapping_offset(ka));
+                for _ in 0..now {
+                    let mut y = [S::zero(); NV];
                     for v in 0..NV {
-                        acc[i][v] = S::fma(x, y[v], acc[i][v]);
+                        y[v] = S::load(row.wrapping_add(v * S::LANES));
                     }
+                    if S::ISA == Isa::Avx512 {
+                        // Two multiply-adds a clock: what the processor fetches by itself does not always keep up (2 to 5 % where another
+                        // thread shares the core).
+                        let ahead = row.wrapping_offset(AHEAD.wrapping_mul(t.b_ks));
+                        for v in 0..NV {
+                            S::prefetch(ahead.wrapping_add(v * S::LANES));
+                        }
+                    }
+                    for i in 0..MR {
+                        let x = S::splat(*a[i].wrapping_offset(ka));
+                        for v in 0..NV {
+                            acc[i][v] = S::fma(x, y[v], acc[i][v]);
+                        }
+                    }
+                    ka = ka.wrapping_add(t.a_ks);
+                    row = row.wrapping_offset(t.b_ks);
                 }
-                ka = ka.wrapping_add(t.a_ks);
-                row = row.wrapping_offset(t.b_ks);
             }
             // The end, for panels that are whole and for one that is not. Unrolled by hand: a loop would keep the accumulators in
             // memory throughout.

@@ -206,18 +206,12 @@ impl<'a, T: Real> Plan<'a, T> {
             let packed = Buffer::new(k * packed * kernels.nr);
             let least = least_strips::<T>(flops(kernels.mr, n, k), k * panels * kernels.nr);
             Split::Rows(
-                Runs::guided(strip_count, 2 * threads, least, usize::MAX),
+                Runs::factored(strip_count, threads, least, usize::MAX),
                 packed,
             )
         } else {
             let kc = k_blocks(k).next().map_or(1, |(_, len)| len.max(1));
             let fits = (packed_bytes() / (kc * kernels.nr * size_of::<T>())).max(1);
-            // A task that has to pack A as well is a large one.
-            let parts = if threads > 1 && !pack_a {
-                2 * threads
-            } else {
-                threads
-            };
             let least = (LEAST / flops(m, kernels.nr, k).max(1.0)).ceil() as usize;
             // The last panels are cut into shares of rows, large enough that packing B for each costs little.
             let shares = match m / SHARE_ROWS {
@@ -226,8 +220,14 @@ impl<'a, T: Real> Plan<'a, T> {
                 _ => 4,
             };
             // Nothing to do: however wide it is.
-            let panels = if m == 0 { 0 } else { panels };
-            let runs = Runs::guided_shares(panels, shares, parts, least.min(fits), fits);
+            let pieces = if m == 0 { 0 } else { panels };
+            // A narrow last one goes with its neighbour: alone it has little work for each element of A.
+            let pieces = if rest.is_some() && pieces > 1 {
+                pieces - 1
+            } else {
+                pieces
+            };
+            let runs = Runs::factored_shares(pieces, shares, threads, least.min(fits), fits);
             Split::Columns(runs, shares)
         };
         Plan {
@@ -390,7 +390,11 @@ impl<'a, T: Real> Plan<'a, T> {
                     *shares
                 };
                 let rows = share * strips / shares..end * strips / shares;
-                self.columns(first..run.end.div_ceil(*shares), rows);
+                let mut last = run.end.div_ceil(*shares);
+                if last == runs.len().div_ceil(*shares) {
+                    last = self.panels();
+                }
+                self.columns(first..last, rows);
             }
             Split::Rows(runs, packed) => {
                 let strips = runs.get(task);

@@ -21,23 +21,23 @@ impl Runs {
         }
     }
 
-    /// For threads that take one after the other: each run is one of `parts` parts of what is left (guided self-scheduling:
-    /// Polychronopoulos and Kuck, 1987), at least `least` and at most `most`. The first are long, and with the last, short ones
-    /// threads end together, though one was slower than the others or came late. Two parts for each thread are usual.
-    pub fn guided(len: usize, parts: usize, least: usize, most: usize) -> Self {
-        Runs::guided_shares(len, 1, parts, least, most)
+    /// For threads that take one after the other: rounds of as many equal runs as there are threads, each of which takes three
+    /// quarters of what is left (factoring: Hummel, Schonberg and Flynn, 1992). Runs are at least `least` and at most `most`. The
+    /// first are long, and with the last, short ones threads end together, though one was slower than the others or came late.
+    pub fn factored(len: usize, threads: usize, least: usize, most: usize) -> Self {
+        Runs::factored_shares(len, 1, threads, least, most)
     }
 
     /// The same for pieces that can be cut into `shares`, a power of two: runs over all shares, each of which is some whole pieces
     /// or an equal part of one.
-    pub fn guided_shares(
+    pub fn factored_shares(
         len: usize,
         shares: usize,
-        parts: usize,
+        threads: usize,
         least: usize,
         most: usize,
     ) -> Self {
-        if parts < 2 {
+        if threads < 2 {
             let Runs { size, .. } = Runs::even(len, most);
             let (len, size) = (len * shares, size * shares);
             return Runs {
@@ -50,8 +50,8 @@ impl Runs {
         let mut ends = alloc::vec(16);
         let mut at = 0;
         while at < len {
-            let rest = len - at;
-            let mut size = rest.div_ceil(parts);
+            let round = (len - at).div_ceil(4) * 3;
+            let mut size = round.div_ceil(threads);
             if size >= shares {
                 let whole = size / shares;
                 size = whole.max(least).min(most).max(1) * shares;
@@ -60,10 +60,19 @@ impl Runs {
             } else {
                 size = 1 << size.ilog2();
             }
-            at += size.min(rest);
-            ends.push(at);
+            for _ in 0..threads {
+                if at < len {
+                    at += size.min(len - at);
+                    ends.push(at);
+                }
+            }
         }
         Runs { len, size: 1, ends }
+    }
+
+    /// What the runs cover.
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     pub fn count(&self) -> usize {
@@ -91,9 +100,13 @@ mod tests {
     #[test]
     fn cover_everything_once() {
         for len in 0..200 {
-            for (parts, least, most) in [(1, 1, 7), (2, 1, 50), (2, 3, 8), (5, 1, 1), (16, 9, 400)]
+            for (threads, least, most) in
+                [(1, 1, 7), (2, 1, 50), (2, 3, 8), (5, 1, 1), (16, 9, 400)]
             {
-                for runs in [Runs::even(len, most), Runs::guided(len, parts, least, most)] {
+                for runs in [
+                    Runs::even(len, most),
+                    Runs::factored(len, threads, least, most),
+                ] {
                     let mut at = 0;
                     for i in 0..runs.count() {
                         let run = runs.get(i);
@@ -109,9 +122,9 @@ mod tests {
 
     #[test]
     fn shares_do_not_cross_pieces() {
-        for (len, parts) in [(1, 4), (2, 4), (7, 4), (22, 2), (43, 4), (64, 16)] {
+        for (len, threads) in [(1, 4), (2, 4), (7, 4), (22, 2), (43, 4), (64, 16)] {
             for shares in [1, 2, 4, 8] {
-                let runs = Runs::guided_shares(len, shares, parts, 1, 9);
+                let runs = Runs::factored_shares(len, shares, threads, 1, 9);
                 for i in 0..runs.count() {
                     let run = runs.get(i);
                     let size = run.len();
@@ -125,10 +138,10 @@ mod tests {
 
     #[test]
     fn shrink_towards_the_end() {
-        let runs = Runs::guided(100, 4, 2, 30);
+        let runs = Runs::factored(100, 2, 2, 50);
         let sizes: Vec<usize> = (0..runs.count()).map(|i| runs.get(i).len()).collect();
         assert!(sizes.windows(2).all(|w| w[0] >= w[1]), "{sizes:?}");
-        assert_eq!((sizes[0], sizes[1]), (25, 19));
-        assert!(*sizes.last().unwrap_or(&9) <= 2);
+        assert_eq!(sizes[..4], [38, 38, 9, 9]);
+        assert!(*sizes.last().unwrap_or(&9) <= 3);
     }
 }
