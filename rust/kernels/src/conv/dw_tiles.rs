@@ -8,13 +8,14 @@
 use super::Conv2d;
 use super::correlate::strip_size;
 use super::expand::{Axis, Layout, SLACK, Strip, cut, fill};
+use super::turn::Turn;
 use crate::element::Real;
 use crate::gemm::Mat;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, Tile, select, strips};
 use crate::gemm::pack::pack_b;
 use crate::parallel::{Cost, SharedMut, abandoned, for_each};
-use crate::simd::{self, Isa, Kernel, Simd, dispatch_on};
+use crate::simd::{self, Isa, dispatch_on};
 
 /// Elements of the copies of one unit of work (several images, or a strip of one).
 const COPY_ELEMENTS: usize = 48 << 10;
@@ -110,6 +111,7 @@ pub(super) fn run<T: Real>(p: &Conv2d, x: &[T], dy: &[T], dw: &mut [T], db: Opti
             size: (used, o),
             to: dw.0.wrapping_add(group * o * ld + c0 * plan.area),
             to_ld: ld,
+            relu: false,
         };
         dispatch_on(plan.isa, turn);
         if let (Some(db), 0) = (&db, c0) {
@@ -118,46 +120,6 @@ pub(super) fn run<T: Real>(p: &Conv2d, x: &[T], dy: &[T], dw: &mut [T], db: Opti
             db.copy_from_slice(&sums[used * plan.ld..][..o]);
         }
     });
-}
-
-/// `to[j, i] = from[i, j]`: a matrix of `size` whose rows are `from_ld` apart, turned into rows `to_ld` apart.
-struct Turn<T> {
-    from: *const T,
-    from_ld: usize,
-    size: (usize, usize),
-    to: *mut T,
-    to_ld: usize,
-}
-
-impl<T: Real> Kernel<T> for Turn<T> {
-    type Out = ();
-    #[inline(always)]
-    unsafe fn run<S: Simd<T = T>>(self) {
-        let ((rows, cols), (from, to)) = (self.size, (self.from, self.to));
-        // SAFETY: units own different channels of dw, whose length was checked by the caller; all sums are inside the unit's.
-        unsafe {
-            for i in (0..rows).step_by(S::LANES) {
-                for j in (0..cols).step_by(S::LANES) {
-                    if i + S::LANES <= rows && j + S::LANES <= cols {
-                        let mut lines = [core::ptr::null(); 16];
-                        for (l, line) in lines[..S::LANES].iter_mut().enumerate() {
-                            *line = from.add((i + l) * self.from_ld + j);
-                        }
-                        let square = S::load_transposed(&lines);
-                        for l in 0..S::LANES {
-                            S::store(to.add((j + l) * self.to_ld + i), square[l]);
-                        }
-                        continue;
-                    }
-                    for j in j..cols.min(j + S::LANES) {
-                        for i in i..rows.min(i + S::LANES) {
-                            *to.add(j * self.to_ld + i) = *from.add(i * self.from_ld + j);
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
 
 impl<'a, T: Real> Plan<'a, T> {

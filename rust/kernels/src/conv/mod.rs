@@ -12,8 +12,10 @@ mod dw;
 mod dw_tiles;
 mod dx;
 mod expand;
+mod taps;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use crate::alloc::collect;
 use crate::element::Real;
@@ -131,6 +133,9 @@ pub fn conv2d<T: Real>(
     if depthwise::fits(p) {
         return depthwise::forward(p, x, w, bias, act, y);
     }
+    if taps::fits::<T>(p) {
+        return taps::forward(p, x, w, bias, act, y);
+    }
     let correlate = Correlate {
         n: p.n,
         groups: p.groups,
@@ -167,6 +172,9 @@ pub fn conv2d_dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
     );
     if depthwise::fits(p) {
         return depthwise::dx(p, dy, w, dx);
+    }
+    if taps::fits::<T>(p) {
+        return taps::dx(p, dy, w, dx);
     }
     if dx_is_correlation(p) {
         return correlate_dx(p, dy, w, dx);
@@ -270,6 +278,12 @@ pub fn conv2d_dw<T: Real>(
         return depthwise::dw::dw(p, x, dy, dw, db);
     }
     match dw {
+        Some(dw) if taps::dw::fits::<T>(p) => {
+            taps::dw::dw(p, x, dy, dw);
+            if db.is_some() {
+                dw::run(p, x, dy, None, db);
+            }
+        }
         Some(dw) if dw_tiles::fits(p) && p.x_len() > 0 && p.y_len() > 0 => {
             dw_tiles::run(p, x, dy, dw, db);
         }

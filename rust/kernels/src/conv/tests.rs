@@ -246,6 +246,33 @@ fn many_channels() {
     );
 }
 
+/// Tap by tap: pixels that some taps miss, strides and dilation, groups, panels that are narrower at the end, batches that are
+/// summed in parts.
+#[test]
+fn many_channels_of_small_images() {
+    let one = [1, 1];
+    let all = [
+        geometry([4, 64, 3, 4, 80], [3, 3], one, one, one, 1),
+        geometry([5, 64, 5, 3, 112], [3, 2], [2, 1], [1, 0], [1, 2], 1),
+        geometry([1, 64, 4, 4, 64], [5, 5], one, [2, 2], one, 1),
+        geometry([2, 128, 5, 4, 128], [2, 2], [2, 2], [0, 1], one, 2),
+        geometry([3, 528, 2, 2, 64], [3, 1], one, [1, 0], one, 1),
+        geometry([3, 192, 5, 4, 208], [3, 1], one, [1, 0], one, 1),
+        geometry([2, 128, 1, 18, 128], [1, 3], one, one, one, 1),
+        geometry([5, 384, 4, 3, 400], [3, 3], [1, 2], one, one, 2),
+        // No output reads some pixels, and some taps read none.
+        geometry([4, 192, 5, 5, 192], one, [2, 2], [0, 0], one, 1),
+        geometry([1, 64, 2, 2, 64], [3, 3], [3, 3], [3, 3], one, 1),
+        geometry([9, 64, 8, 8, 64], [1, 2], one, [0, 1], one, 1),
+    ];
+    for p in &all {
+        check::<f32>(p, Activation::Relu);
+    }
+    check::<f64>(&all[0], Activation::Gelu);
+    check::<f64>(&all[5], Activation::None);
+    check::<f64>(&all[7], Activation::Silu);
+}
+
 #[test]
 fn empty_axes() {
     let p = geometry([2, 3, 5, 5, 4], [3, 3], [1, 1], [1, 1], [1, 1], 1);

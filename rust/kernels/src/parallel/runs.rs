@@ -83,6 +83,16 @@ impl Runs {
         }
     }
 
+    /// The run that stands at this place of a list for [`super::for_each`], whose threads begin at both ends: the first, longest
+    /// ones stand there, and the last ones in the middle, where threads meet.
+    pub fn placed(&self, place: usize) -> Range<usize> {
+        let count = self.count();
+        self.get(match count.div_ceil(2) {
+            half if place < half => 2 * place,
+            _ => 2 * (count - 1 - place) + 1,
+        })
+    }
+
     pub fn get(&self, run: usize) -> Range<usize> {
         if self.ends.is_empty() {
             let first = (run * self.size).min(self.len);
@@ -118,6 +128,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_run_has_a_place() {
+        for len in [1, 2, 7, 40] {
+            let runs = Runs::factored(len, 2, 1, 30);
+            let mut starts: Vec<usize> = (0..runs.count()).map(|i| runs.placed(i).start).collect();
+            assert_eq!(starts.first(), Some(&0));
+            starts.sort_unstable();
+            assert_eq!(
+                starts,
+                (0..runs.count())
+                    .map(|i| runs.get(i).start)
+                    .collect::<Vec<_>>()
+            );
+        }
+        let runs = Runs::factored(100, 2, 2, 50);
+        assert_eq!(runs.placed(runs.count() - 1), runs.get(1));
     }
 
     #[test]
