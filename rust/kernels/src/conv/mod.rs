@@ -4,8 +4,9 @@
 //! `correlate` multiplies weights with such runs: the forward pass, and the gradient of the input where there is no stride;
 //! otherwise `dx` goes the other way, from weights and dy into the runs and from those back into the image. The weight's
 //! gradient is a product of runs and dy in tiles of output channels (`dw_tiles`), or, where those are few, inner products
-//! (`dw`). No im2col matrix exists, and what is summed in which order depends on the geometry alone. Depthwise convolutions,
-//! which are no products of matrices, have a file of their own.
+//! (`dw`). No im2col matrix exists, and what is summed in which order depends on the geometry alone. Small images with many
+//! channels go another way (`taps`): products of channels, one for each tap. Depthwise convolutions, which are no products of
+//! matrices, have a file of their own.
 mod correlate;
 mod depthwise;
 mod dw;
