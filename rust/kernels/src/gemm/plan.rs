@@ -84,7 +84,8 @@ impl<T> Panels<T> {
 
 /// Who does what.
 enum Split<T> {
-    /// A task is a run of panels of columns, or one of so many shares of the rows of one; it packs its own part of B.
+    /// A task is a run of panels of columns, or a share of the rows of one; it packs its own part of B. There are so many pieces, the
+    /// last of which may be two panels.
     Columns(Runs, usize),
     /// A task is a run of strips of rows; what has to be packed of B is packed by everybody first.
     Rows(Runs, Buffer<T>),
@@ -228,7 +229,7 @@ impl<'a, T: Real> Plan<'a, T> {
                 pieces
             };
             let runs = Runs::factored_shares(pieces, shares, threads, least.min(fits), fits);
-            Split::Columns(runs, shares)
+            Split::Columns(runs, pieces)
         };
         Plan {
             m,
@@ -369,9 +370,10 @@ impl<'a, T: Real> Plan<'a, T> {
     /// Work of a task.
     pub fn flops(&self, task: usize) -> f64 {
         match &self.split {
-            Split::Columns(runs, shares) => {
-                let columns = runs.get(task).len() * self.kernels.nr;
-                flops(self.m, columns, self.k) / *shares as f64
+            Split::Columns(runs, _) => {
+                let part = runs.part(task);
+                let rows = part.of(self.m).len();
+                flops(rows, part.pieces.len() * self.kernels.nr, self.k)
             }
             Split::Rows(runs, _) => flops(runs.get(task).len() * self.kernels.mr, self.n, self.k),
         }
@@ -380,21 +382,13 @@ impl<'a, T: Real> Plan<'a, T> {
     /// Runs one task.
     pub fn run(&self, task: usize) {
         match &self.split {
-            Split::Columns(runs, shares) => {
-                let (run, strips) = (runs.get(task), self.m.div_ceil(self.kernels.mr));
-                let (first, share) = (run.start / shares, run.start % shares);
-                // Of all rows, unless it is less than a panel.
-                let end = if run.len() < *shares {
-                    share + run.len()
-                } else {
-                    *shares
-                };
-                let rows = share * strips / shares..end * strips / shares;
-                let mut last = run.end.div_ceil(*shares);
-                if last == runs.len().div_ceil(*shares) {
-                    last = self.panels();
+            Split::Columns(runs, pieces) => {
+                let part = runs.part(task);
+                let mut panels = part.pieces.clone();
+                if panels.end == *pieces {
+                    panels.end = self.panels();
                 }
-                self.columns(first..last, rows);
+                self.columns(panels, part.of(self.m.div_ceil(self.kernels.mr)));
             }
             Split::Rows(runs, packed) => {
                 let strips = runs.get(task);

@@ -5,6 +5,8 @@ use core::ops::Range;
 /// Runs that cover `0 .. len`, in order.
 pub(crate) struct Runs {
     len: usize,
+    /// Each piece of work is so many of them.
+    shares: usize,
     /// Of all runs but the last, unless `ends` says.
     size: usize,
     ends: Vec<usize>,
@@ -16,6 +18,7 @@ impl Runs {
         let count = len.div_ceil(most.max(1)).max(1);
         Runs {
             len,
+            shares: 1,
             size: len.div_ceil(count).max(1),
             ends: Vec::new(),
         }
@@ -42,6 +45,7 @@ impl Runs {
             let (len, size) = (len * shares, size * shares);
             return Runs {
                 len,
+                shares,
                 size,
                 ends: Vec::new(),
             };
@@ -67,12 +71,12 @@ impl Runs {
                 }
             }
         }
-        Runs { len, size: 1, ends }
-    }
-
-    /// What the runs cover.
-    pub fn len(&self) -> usize {
-        self.len
+        Runs {
+            len,
+            shares,
+            size: 1,
+            ends,
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -83,14 +87,26 @@ impl Runs {
         }
     }
 
-    /// The run that stands at this place of a list for [`super::for_each`], whose threads begin at both ends: the first, longest
-    /// ones stand there, and the last ones in the middle, where threads meet.
-    pub fn placed(&self, place: usize) -> Range<usize> {
+    /// Which run stands at this place of a list for [`super::for_each`], whose threads begin at both ends: the first, longest ones
+    /// stand there, and the last ones in the middle, where threads meet.
+    pub fn at_place(&self, place: usize) -> usize {
         let count = self.count();
-        self.get(match count.div_ceil(2) {
+        match count.div_ceil(2) {
             half if place < half => 2 * place,
             _ => 2 * (count - 1 - place) + 1,
-        })
+        }
+    }
+
+    /// A run as pieces, and which part of each is meant.
+    pub fn part(&self, run: usize) -> Part {
+        let (run, of) = (self.get(run), self.shares);
+        let from = run.start % of;
+        Part {
+            pieces: run.start / of..run.end.div_ceil(of),
+            // Of whole pieces, unless it is less than one.
+            share: from..if run.len() < of { from + run.len() } else { of },
+            of,
+        }
     }
 
     pub fn get(&self, run: usize) -> Range<usize> {
@@ -100,6 +116,20 @@ impl Runs {
         }
         let first = if run == 0 { 0 } else { self.ends[run - 1] };
         first..self.ends[run]
+    }
+}
+
+/// Some pieces of work, or a share of one.
+pub(crate) struct Part {
+    pub pieces: Range<usize>,
+    share: Range<usize>,
+    of: usize,
+}
+
+impl Part {
+    /// What the share is of something that `len` counts.
+    pub fn of(&self, len: usize) -> Range<usize> {
+        self.share.start * len / self.of..self.share.end * len / self.of
     }
 }
 
@@ -134,18 +164,12 @@ mod tests {
     fn every_run_has_a_place() {
         for len in [1, 2, 7, 40] {
             let runs = Runs::factored(len, 2, 1, 30);
-            let mut starts: Vec<usize> = (0..runs.count()).map(|i| runs.placed(i).start).collect();
-            assert_eq!(starts.first(), Some(&0));
-            starts.sort_unstable();
-            assert_eq!(
-                starts,
-                (0..runs.count())
-                    .map(|i| runs.get(i).start)
-                    .collect::<Vec<_>>()
-            );
+            let mut places: Vec<usize> = (0..runs.count()).map(|i| runs.at_place(i)).collect();
+            assert_eq!(places[0], 0);
+            assert_eq!(*places.last().unwrap_or(&9), usize::from(places.len() > 1));
+            places.sort_unstable();
+            assert_eq!(places, (0..runs.count()).collect::<Vec<_>>());
         }
-        let runs = Runs::factored(100, 2, 2, 50);
-        assert_eq!(runs.placed(runs.count() - 1), runs.get(1));
     }
 
     #[test]
@@ -158,6 +182,12 @@ mod tests {
                     let size = run.len();
                     let whole = size.is_multiple_of(shares) && run.start.is_multiple_of(shares);
                     assert!(whole || shares.is_multiple_of(size) && run.start.is_multiple_of(size));
+                    let part = runs.part(i);
+                    assert_eq!(part.pieces.len() * part.of(shares).len(), size);
+                    assert_eq!(
+                        part.pieces.start * shares + part.of(shares).start,
+                        run.start
+                    );
                 }
                 assert_eq!(runs.get(runs.count() - 1).end, len * shares);
             }

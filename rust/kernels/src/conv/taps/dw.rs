@@ -71,16 +71,9 @@ pub(in crate::conv) fn dw<T: Real>(p: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) 
     let threads = if flops < 10e3 { 1 } else { num_threads() };
     let runs = Runs::factored_shares(p.groups * panels, shares, threads, 1, usize::MAX);
     for_each(runs.count(), cost, &|task| {
-        let run = runs.placed(task);
-        let (first, share) = (run.start / shares, run.start % shares);
-        let end = if run.len() < shares {
-            share + run.len()
-        } else {
-            shares
-        };
-        let count = plan.strips.len();
-        let some = share * count / shares..end * count / shares;
-        for unit in first..run.end.div_ceil(shares) {
+        let part = runs.part(runs.at_place(task));
+        let some = part.of(plan.strips.len());
+        for unit in part.pieces {
             let (group, panel) = (unit / panels, unit % panels);
             let c0 = panel * wide.nr;
             let kernels = match &rest {

@@ -229,15 +229,9 @@ impl<T: Real> Product<'_, T> {
         let threads = if flops < 10e3 { 1 } else { num_threads() };
         let runs = Runs::factored_shares(self.groups * panels, shares, threads, 1, usize::MAX);
         for_each(runs.count(), cost, &|task| {
-            let run = runs.placed(task);
-            let (first, share) = (run.start / shares, run.start % shares);
-            let end = if run.len() < shares {
-                share + run.len()
-            } else {
-                shares
-            };
-            let images = share * self.n / shares..end * self.n / shares;
-            for unit in first..run.end.div_ceil(shares) {
+            let part = runs.part(runs.at_place(task));
+            let images = part.of(self.n);
+            for unit in part.pieces {
                 let (group, panel) = (unit / panels, unit % panels);
                 let j0 = panel * wide.nr;
                 let kernels = match &rest {
