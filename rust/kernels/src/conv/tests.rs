@@ -259,7 +259,7 @@ fn many_channels_of_small_images() {
         geometry([3, 528, 2, 2, 64], [3, 1], one, [1, 0], one, 1),
         geometry([3, 192, 5, 4, 208], [3, 1], one, [1, 0], one, 1),
         geometry([2, 128, 1, 18, 128], [1, 3], one, one, one, 1),
-        geometry([5, 384, 4, 3, 400], [3, 3], [1, 2], one, one, 2),
+        geometry([5, 384, 4, 3, 416], [3, 3], [1, 2], one, one, 2),
         // No output reads some pixels, and some taps read none.
         geometry([4, 192, 5, 5, 192], one, [2, 2], [0, 0], one, 1),
         geometry([1, 64, 2, 2, 64], [3, 3], [3, 3], [3, 3], one, 1),
@@ -271,6 +271,7 @@ fn many_channels_of_small_images() {
     check::<f64>(&all[0], Activation::Gelu);
     check::<f64>(&all[5], Activation::None);
     check::<f64>(&all[7], Activation::Silu);
+    check::<f32>(&Conv2d { n: 0, ..all[5] }, Activation::None);
 }
 
 #[test]
