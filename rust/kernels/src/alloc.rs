@@ -333,6 +333,14 @@ pub(crate) fn vec<T>(n: usize) -> Vec<T> {
     v
 }
 
+/// [`Vec::push`] as [`vec()`] does it.
+pub(crate) fn push<T>(v: &mut Vec<T>, item: T) {
+    if v.try_reserve(1).is_err() {
+        refuse((2 * v.len()).saturating_mul(size_of::<T>()));
+    }
+    v.push(item);
+}
+
 /// [`Iterator::collect`] into a [`vec()`].
 pub(crate) fn collect<T>(items: impl Iterator<Item = T>) -> Vec<T> {
     let (least, most) = items.size_hint();

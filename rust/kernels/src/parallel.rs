@@ -34,7 +34,7 @@ use float_env::FloatEnv;
 use interrupt::{Leading, new_region, wait_tick};
 pub use interrupt::{Uninterrupted, set_interrupt_hook, take_interrupted, tick};
 pub(crate) use interrupt::{abandoned, is_interrupted};
-pub(crate) use runs::Runs;
+pub(crate) use runs::{Part, Runs};
 
 /// Work of one region, from which it is decided whether other threads are worth waking.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,6 +125,12 @@ pub fn num_threads() -> usize {
         }
         n => n,
     }
+}
+
+/// Threads that a piece of work is cut for. Whether they wake up is decided when it runs; only what is too small for any is
+/// not cut at all.
+pub(crate) fn threads_for(cost: Cost) -> usize {
+    if cost.flops < 10e3 { 1 } else { num_threads() }
 }
 
 /// Sets it (at least 1; never clamped to the number of cores). The pool is rebuilt by the next region.

@@ -5,7 +5,7 @@ use crate::element::Real;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, Segment, Tile, exact, strips};
 use crate::gemm::{Activation, apply_activation};
-use crate::parallel::{Cost, SharedMut, abandoned, for_each, num_threads};
+use crate::parallel::{Cost, SharedMut, abandoned, for_each, threads_for};
 use crate::simd::{self, cache};
 
 /// Bytes that a thread's copy may take: it has to stay in a second-level cache beside the weights.
@@ -85,12 +85,11 @@ impl<T: Real> Correlate<'_, T> {
         }
         let taps = self.rows.taps.len() * self.cols.taps.len();
         let outputs = self.n * self.groups * self.o * oh * ow;
-        let flops = 2.0 * outputs as f64 * (self.c * taps) as f64;
         let cost = Cost {
-            flops,
+            flops: 2.0 * outputs as f64 * (self.c * taps) as f64,
             bytes: ((self.src.len() + outputs) * size_of::<T>()) as f64,
         };
-        let threads = if flops < 10e3 { 1 } else { num_threads() };
+        let threads = threads_for(cost);
         let block = block_channels(self.c, taps);
         let limit = COPY_BYTES / size_of::<T>();
         let pieces = (2 * threads).div_ceil(self.n * self.groups);

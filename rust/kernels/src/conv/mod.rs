@@ -279,7 +279,7 @@ pub fn conv2d_dw<T: Real>(
         return depthwise::dw::dw(p, x, dy, dw, db);
     }
     match dw {
-        Some(dw) if taps::dw::fits::<T>(p) && p.n > 0 => {
+        Some(dw) if taps::dw::fits::<T>(p) => {
             taps::dw::dw(p, x, dy, dw);
             if db.is_some() {
                 dw::run(p, x, dy, None, db);

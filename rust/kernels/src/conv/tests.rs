@@ -264,14 +264,62 @@ fn many_channels_of_small_images() {
         geometry([4, 192, 5, 5, 192], one, [2, 2], [0, 0], one, 1),
         geometry([1, 64, 2, 2, 64], [3, 3], [3, 3], [3, 3], one, 1),
         geometry([9, 64, 8, 8, 64], [1, 2], one, [0, 1], one, 1),
+        // The same with more channels: for shorter vectors, and the gradient of the weight, which sums over two batches.
+        geometry([4, 192, 5, 5, 192], [2, 2], [3, 3], [0, 0], one, 1),
+        geometry([20, 192, 2, 2, 192], [3, 3], [3, 3], [3, 3], one, 1),
+        geometry([3, 192, 16, 16, 192], [3, 1], one, [1, 0], one, 1),
+        // One image, whose pixels are shared out.
+        geometry([1, 192, 9, 8, 208], [3, 2], one, [1, 0], one, 1),
     ];
     for p in &all {
         check::<f32>(p, Activation::Relu);
     }
-    check::<f64>(&all[0], Activation::Gelu);
-    check::<f64>(&all[5], Activation::None);
+    check::<f64>(&all[5], Activation::Gelu);
     check::<f64>(&all[7], Activation::Silu);
+    for p in &all[11..] {
+        check::<f64>(p, Activation::None);
+    }
     check::<f32>(&Conv2d { n: 0, ..all[5] }, Activation::None);
+}
+
+/// Images whose copies are not made all at once.
+#[test]
+fn many_channels_of_many_images() {
+    let one = [1, 1];
+    let p = geometry([7, 192, 16, 16, 192], [2, 1], one, [0, 0], one, 1);
+    check::<f32>(&p, Activation::None);
+    let p = geometry([25, 384, 7, 7, 384], [1, 2], one, [0, 1], one, 2);
+    check::<f32>(&p, Activation::Relu);
+}
+
+#[test]
+fn no_bias() {
+    for channels in [5, 64, 192] {
+        let p = geometry(
+            [4, channels, 5, 5, channels],
+            [3, 3],
+            [1, 1],
+            [1, 1],
+            [1, 1],
+            1,
+        );
+        let (x, w) = (numbers::<f32>(p.x_len(), 1), numbers::<f32>(p.w_len(), 2));
+        let [mut with, mut without] = [(); 2].map(|()| vec![f32::NAN; p.y_len()]);
+        for isa in available() {
+            with_isa(isa, || {
+                conv2d(
+                    &p,
+                    &x,
+                    &w,
+                    Some(&vec![0.0; p.o]),
+                    Activation::None,
+                    &mut with,
+                );
+                conv2d(&p, &x, &w, None, Activation::None, &mut without);
+            });
+            assert_eq!(with, without);
+        }
+    }
 }
 
 #[test]

@@ -21,11 +21,11 @@ mod tests;
 use crate::alloc::{self, collect};
 use crate::element::Real;
 use crate::layout::numel;
-use crate::parallel::{Cost, is_interrupted};
+use crate::parallel::{Cost, is_interrupted, threads_for};
 pub(crate) use act::apply as apply_activation;
 use outer::{Outer, Side};
 pub(crate) use plan::k_blocks;
-use plan::{Plan, cost, threads_for};
+use plan::{Plan, cost};
 use sums::ColumnSums;
 use tasks::{Extra, execute};
 

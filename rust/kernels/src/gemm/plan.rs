@@ -7,7 +7,7 @@ use super::pack::{PACK_SLACK, RowsOf, pack_b, pack_rows, pack_strips};
 use super::{Activation, Epilogue, Mat, act};
 use crate::element::Real;
 use crate::layout::numel;
-use crate::parallel::{Cost, Runs, SharedMut, abandoned, num_threads};
+use crate::parallel::{Cost, Runs, SharedMut, abandoned};
 use crate::simd::{self, cache, dispatch_on};
 use core::ops::Range;
 
@@ -127,12 +127,6 @@ pub(crate) fn cost<T>(m: usize, n: usize, k: usize) -> Cost {
         bytes: size_of::<T>() as f64
             * (m as f64 * k as f64 + k as f64 * n as f64 + 2.0 * m as f64 * n as f64),
     }
-}
-
-/// Threads that a piece of work is cut for. Whether they wake up is `parallel`'s decision; only what is too small for
-/// any is not cut at all.
-pub(crate) fn threads_for(cost: Cost) -> usize {
-    if cost.flops < 10e3 { 1 } else { num_threads() }
 }
 
 impl<'a, T: Real> Plan<'a, T> {
@@ -370,12 +364,21 @@ impl<'a, T: Real> Plan<'a, T> {
     /// Work of a task.
     pub fn flops(&self, task: usize) -> f64 {
         match &self.split {
-            Split::Columns(runs, _) => {
+            Split::Columns(runs, pieces) => {
                 let part = runs.part(task);
                 let rows = part.of(self.m).len();
-                flops(rows, part.pieces.len() * self.kernels.nr, self.k)
+                let panels = self.panels_of(part.pieces, *pieces);
+                flops(rows, panels.len() * self.kernels.nr, self.k)
             }
             Split::Rows(runs, _) => flops(runs.get(task).len() * self.kernels.mr, self.n, self.k),
+        }
+    }
+
+    /// The panels of some of all `pieces`, the last of which may have two.
+    fn panels_of(&self, some: Range<usize>, pieces: usize) -> Range<usize> {
+        match some.end == pieces {
+            true => some.start..self.panels(),
+            false => some,
         }
     }
 
@@ -384,10 +387,7 @@ impl<'a, T: Real> Plan<'a, T> {
         match &self.split {
             Split::Columns(runs, pieces) => {
                 let part = runs.part(task);
-                let mut panels = part.pieces.clone();
-                if panels.end == *pieces {
-                    panels.end = self.panels();
-                }
+                let panels = self.panels_of(part.pieces.clone(), *pieces);
                 self.columns(panels, part.of(self.m.div_ceil(self.kernels.mr)));
             }
             Split::Rows(runs, packed) => {

@@ -24,9 +24,10 @@ impl Runs {
         }
     }
 
-    /// For threads that take one after the other: rounds of as many equal runs as there are threads, each of which takes three
-    /// quarters of what is left (factoring: Hummel, Schonberg and Flynn, 1992). Runs are at least `least` and at most `most`. The
-    /// first are long, and with the last, short ones threads end together, though one was slower than the others or came late.
+    /// For threads that take one after the other: rounds of as many equal runs as there are threads, each of which takes about
+    /// three quarters of what is left (factoring: Hummel, Schonberg and Flynn, 1992). Runs have at least `least` pieces, but for the
+    /// last one, and at most `most`. The first are long, and with the last, short ones threads end together, though one was slower
+    /// than the others or came late.
     pub fn factored(len: usize, threads: usize, least: usize, most: usize) -> Self {
         Runs::factored_shares(len, 1, threads, least, most)
     }
@@ -67,7 +68,7 @@ impl Runs {
             for _ in 0..threads {
                 if at < len {
                     at += size.min(len - at);
-                    ends.push(at);
+                    alloc::push(&mut ends, at);
                 }
             }
         }

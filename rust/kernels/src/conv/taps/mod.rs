@@ -12,19 +12,19 @@ pub(super) mod dw;
 use super::Conv2d;
 use super::expand::Axis;
 use super::turn::Turn;
-use crate::alloc;
+use crate::alloc::{self, collect};
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
 use crate::gemm::kernel::{Kernels, Tile, exact, select_exact, strips};
 use crate::gemm::{Activation, apply_activation};
-use crate::parallel::{Cost, Runs, SharedMut, abandoned, for_each, num_threads};
+use crate::parallel::{Cost, Part, Runs, SharedMut, abandoned, for_each, threads_for};
 use crate::simd::{self, Isa, Kernel, Simd, dispatch_on, transpose};
 use core::ops::Range;
 
 /// Channels have to come in whole vectors of any instruction set.
 const VECTOR: usize = 16;
-/// Channels of either side, at least, and pixels of an image, at most: where rows leave vectors of 16 empty, where they fill them,
-/// and with shorter vectors, which the other ways fill too and for which additions to memory cost twice as much.
+/// Channels of either side, at least, and pixels of an image, at most: where a row does not fill a vector of 16, where it does, and
+/// with shorter vectors, which the other ways fill too and for which additions to memory cost twice as much.
 const THIN: (usize, usize) = (64, 1024);
 const FULL: (usize, usize) = (128, 1024);
 const SHORT: (usize, usize) = (192, 256);
@@ -32,8 +32,12 @@ const SHORT: (usize, usize) = (192, 256);
 const TOGETHER: usize = 512;
 /// Longest chain over channels: by the shape alone, since it shows in the bits.
 const CHAIN: usize = 512;
+/// Pixels that a tap's packed weights have to serve, at least.
+const ROWS: usize = 16;
 /// Channels of a source that are turned together.
 const TURNED: usize = 64;
+/// Bytes of turned copies at once, about; tests see several rounds.
+const COPY_BYTES: usize = if cfg!(test) { 1 << 20 } else { 32 << 20 };
 
 /// Whether this is the faster way, forward and for the gradient of the input.
 pub(super) fn fits<T: Real>(p: &Conv2d) -> bool {
@@ -42,7 +46,7 @@ pub(super) fn fits<T: Real>(p: &Conv2d) -> bool {
         true => FULL,
         false => SHORT,
     };
-    small(p, channels, pixels)
+    small(p, channels, pixels) && rows_per_tap(p) >= ROWS
 }
 
 /// Whether vectors are the longest that there are.
@@ -50,20 +54,42 @@ fn wide<T: Real>() -> bool {
     exact::<T>(simd::isa(), 1).0.lanes == VECTOR
 }
 
-/// Whether there are at least so many channels, and at most so many pixels and taps.
+/// Whether there are at least so many channels, and at most so many pixels. As many taps, at most: a bound on the list of pairs
+/// and on the packed weights.
 fn small(p: &Conv2d, channels: usize, pixels: usize) -> bool {
     let many = |c: usize| c >= channels && c.is_multiple_of(VECTOR);
     let few = |h: usize, w: usize| (1..=pixels).contains(&h.saturating_mul(w));
     let area = p.kernel[0].saturating_mul(p.kernel[1]);
-    // No more taps than pixels: others only meet padding.
-    (2..=pixels).contains(&area)
+    p.n > 0
+        && (2..=pixels).contains(&area)
         && many(p.c / p.groups)
         && many(p.o / p.groups)
         && few(p.h, p.w)
         && few(p.oh, p.ow)
 }
 
-/// For each tap, the pixels that it joins in an image: `(input, output)`, in the order of the outputs.
+/// How many pixels, in all images, a tap joins that joins any: so often are its packed weights used.
+fn rows_per_tap(p: &Conv2d) -> usize {
+    let [(taps0, pairs0), (taps1, pairs1)] = [0, 1].map(|d| {
+        let axis = p.axis(d);
+        let pairs = axis.taps.iter().map(|&tap| {
+            let inside = (0..axis.out).filter(|&i| inside(&axis, i, tap).is_some());
+            inside.count()
+        });
+        pairs.fold((0, 0), |(taps, all), pairs| {
+            (taps + usize::from(pairs > 0), all + pairs)
+        })
+    });
+    (p.n * pairs0 * pairs1) / (taps0 * taps1).max(1)
+}
+
+/// Where output `i` reads an axis through a tap, unless that is padding.
+fn inside(axis: &Axis, i: usize, tap: isize) -> Option<usize> {
+    let at = (i * axis.step) as isize + tap;
+    (at >= 0 && at < axis.src as isize).then_some(at as usize)
+}
+
+/// For each tap, the pixels that it joins in an image: `(input, output)`, both in ascending order.
 struct Pairs {
     all: Vec<(usize, usize)>,
     /// Where each tap's end.
@@ -75,18 +101,14 @@ impl Pairs {
         let [rows, cols] = [p.axis(0), p.axis(1)];
         let mut all = alloc::vec(rows.taps.len() * cols.taps.len() * p.oh * p.ow);
         let mut ends = alloc::vec(rows.taps.len() * cols.taps.len());
-        let inside = |axis: &Axis, i: usize, tap: isize| {
-            let at = (i * axis.step) as isize + tap;
-            (at >= 0 && at < axis.src as isize).then_some(at as usize)
-        };
-        for &p in &rows.taps {
-            for &q in &cols.taps {
+        for &row_tap in &rows.taps {
+            for &col_tap in &cols.taps {
                 for i in 0..rows.out {
-                    let Some(row) = inside(&rows, i, p) else {
+                    let Some(row) = inside(&rows, i, row_tap) else {
                         continue;
                     };
                     for j in 0..cols.out {
-                        if let Some(col) = inside(&cols, j, q) {
+                        if let Some(col) = inside(&cols, j, col_tap) {
                             all.push((row * cols.src + col, i * cols.out + j));
                         }
                     }
@@ -105,6 +127,14 @@ impl Pairs {
         let first = if tap == 0 { 0 } else { self.ends[tap - 1] };
         &self.all[first..self.ends[tap]]
     }
+}
+
+/// Images whose turned copies are made at once, so that memory does not grow with the batch: some multiple of `batch`, of which
+/// each takes so many elements.
+fn at_once<T>(n: usize, batch: usize, elements: usize) -> usize {
+    let most = (COPY_BYTES / size_of::<T>() / elements.max(1) / batch).max(1);
+    let batches = n.div_ceil(batch);
+    batches.div_ceil(batches.div_ceil(most)) * batch
 }
 
 /// Turns images `(n, groups, channels, pixels)` into `(groups, n, pixels, channels)`.
@@ -191,6 +221,36 @@ fn widths<T: Real>(isa: Isa, cols: usize) -> (Kernels<T>, Option<Kernels<T>>) {
     (wide, rest)
 }
 
+/// Runs `panel` for each panel of columns of each group: with its kernels, `(group, first column)`, and the part of its work that
+/// is meant, since the last ones are cut into at most `most` shares. It says false when the call is being abandoned.
+fn each_panel<T: Real>(
+    (groups, cols): (usize, usize),
+    (wide, rest): &(Kernels<T>, Option<Kernels<T>>),
+    most: usize,
+    cost: Cost,
+    panel: impl Fn(&Kernels<T>, (usize, usize), &Part) -> bool + Sync,
+) {
+    let panels = cols.div_ceil(wide.nr);
+    let threads = threads_for(cost);
+    // A few for each thread, however few panels there are.
+    let wanted = (4 * threads).div_ceil(groups * panels).max(4);
+    let shares = wanted.next_power_of_two().min(1 << most.max(1).ilog2());
+    let runs = Runs::factored_shares(groups * panels, shares, threads, 1, usize::MAX);
+    for_each(runs.count(), cost, &|task| {
+        let part = runs.part(runs.at_place(task));
+        for unit in part.pieces.clone() {
+            let (group, first) = (unit / panels, unit % panels * wide.nr);
+            let kernels = match rest {
+                Some(rest) if first + wide.nr > cols => rest,
+                _ => wide,
+            };
+            if !panel(kernels, (group, first), &part) {
+                return;
+            }
+        }
+    });
+}
+
 /// A sum of products, one for each tap.
 struct Product<'a, T> {
     n: usize,
@@ -209,88 +269,113 @@ struct Product<'a, T> {
     out: SharedMut<T>,
 }
 
+/// Some images of the source, turned.
+struct Images<T> {
+    all: Range<usize>,
+    /// (groups, images, pixels, channels).
+    turned: Buffer<T>,
+}
+
 impl<T: Real> Product<'_, T> {
     fn run(&self, src: &[T]) {
         let ((k, src_pixels), (cols, dst_pixels)) = (self.src, self.dst);
-        if self.n == 0 {
-            return;
+        let kernels = widths::<T>(simd::isa(), cols);
+        let pairs = &self.pairs;
+        // Where the packed weights of each tap lie that joins any pixels.
+        let mut used = 0;
+        let places = collect((0..pairs.taps()).map(|tap| {
+            (!pairs.of(tap).is_empty()).then(|| {
+                used += 1;
+                used - 1
+            })
+        }));
+        let image = self.groups * k * src_pixels;
+        let some = at_once::<T>(self.n, 1, image);
+        for first in (0..self.n).step_by(some) {
+            let all = first..(first + some).min(self.n);
+            let n = all.len();
+            let from = &src[all.start * image..all.end * image];
+            let images = Images {
+                all,
+                turned: by_pixels(from, (n, self.groups, k, src_pixels)),
+            };
+            let cost = Cost {
+                flops: 2.0 * (n * self.groups * pairs.all.len()) as f64 * (k * cols) as f64,
+                bytes: (n * (image + self.groups * cols * dst_pixels) * size_of::<T>()) as f64,
+            };
+            // Each share packs the weights.
+            let most = n * pairs.all.len() / used.max(1) / ROWS;
+            let groups = (self.groups, cols);
+            each_panel(groups, &kernels, most, cost, |kernels, panel, part| {
+                self.panel(
+                    kernels,
+                    panel,
+                    &images,
+                    part.of(n * dst_pixels),
+                    (used, &places),
+                )
+            });
         }
-        let turned = by_pixels(src, (self.n, self.groups, k, src_pixels));
-        let isa = simd::isa();
-        let (wide, rest) = widths::<T>(isa, cols);
-        let panels = cols.div_ceil(wide.nr);
-        let flops = 2.0 * (self.n * self.groups * self.pairs.all.len()) as f64 * (k * cols) as f64;
-        let cost = Cost {
-            flops,
-            bytes: ((src.len() + self.n * self.groups * cols * dst_pixels) * size_of::<T>()) as f64,
-        };
-        // Panels of columns; the last are cut into shares of the images.
-        let shares = if self.n < 4 { 1 } else { 4 };
-        let threads = if flops < 10e3 { 1 } else { num_threads() };
-        let runs = Runs::factored_shares(self.groups * panels, shares, threads, 1, usize::MAX);
-        for_each(runs.count(), cost, &|task| {
-            let part = runs.part(runs.at_place(task));
-            let images = part.of(self.n);
-            for unit in part.pieces {
-                let (group, panel) = (unit / panels, unit % panels);
-                let j0 = panel * wide.nr;
-                let kernels = match &rest {
-                    Some(rest) if j0 + wide.nr > cols => rest,
-                    _ => &wide,
-                };
-                if !self.panel(isa, kernels, (group, j0), images.clone(), turned.ptr()) {
-                    return;
-                }
-            }
-        });
     }
 
-    /// A panel of output channels of some images. False when the call is being abandoned.
+    /// A panel of output channels, for some pixels of all that the images have. False when the call is being abandoned.
     fn panel(
         &self,
-        isa: Isa,
         kernels: &Kernels<T>,
         (group, j0): (usize, usize),
-        images: Range<usize>,
-        src: *const T,
+        images: &Images<T>,
+        mut pixels: Range<usize>,
+        (used, places): (usize, &[Option<usize>]),
     ) -> bool {
         let (k, (cols, dst_pixels)) = (self.src.0, self.dst);
         let (nr, taps) = (kernels.nr, self.pairs.taps());
-        let weights = Buffer::<T>::new(taps * k * nr);
+        let weights = Buffer::<T>::new(used * k * nr);
         let pack = Pack {
             from: self.weights[group * k * cols * taps..][..k * cols * taps].as_ptr(),
-            size: (k, cols, taps),
+            size: (k, cols),
+            places,
             backward: self.backward,
             j0,
             nr,
             to: weights.ptr(),
         };
-        dispatch_on(isa, pack);
+        dispatch_on(kernels.isa, pack);
         let together = (TOGETHER / dst_pixels).max(1);
-        for first in images.clone().step_by(together) {
-            let images = first..(first + together).min(images.end);
-            if abandoned(2.0 * (images.len() * self.pairs.all.len() * nr) as f64 * k as f64) {
+        while !pixels.is_empty() {
+            let (first, start) = (pixels.start / dst_pixels, pixels.start % dst_pixels);
+            let whole = pixels.len() / dst_pixels;
+            let (count, end) = if start == 0 && whole > 0 {
+                (whole.min(together), dst_pixels)
+            } else {
+                (1, dst_pixels.min(start + pixels.len()))
+            };
+            let sums = Sums {
+                images: first..first + count,
+                pixels: start..end,
+            };
+            pixels.start += sums.images.len() * sums.pixels.len();
+            if !self.sum(kernels, (group, j0), images, &sums, (&weights, places)) {
                 return false;
             }
-            self.images(isa, kernels, (group, j0), images, (src, weights.ptr()));
         }
         true
     }
 
-    /// The same for images that are summed together, with the panel's weights.
-    fn images(
+    /// The same for what is summed together, with the panel's weights.
+    fn sum(
         &self,
-        isa: Isa,
         kernels: &Kernels<T>,
         (group, j0): (usize, usize),
-        images: Range<usize>,
-        (src, weights): (*const T, *const T),
-    ) {
+        images: &Images<T>,
+        part: &Sums,
+        (weights, places): (&Buffer<T>, &[Option<usize>]),
+    ) -> bool {
         let ((k, src_pixels), (cols, dst_pixels)) = (self.src, self.dst);
-        let (nr, taps) = (kernels.nr, self.pairs.taps());
-        // The sums, (images, pixels, channels).
-        let sums = Buffer::<T>::new(images.len() * dst_pixels * nr);
-        for pixel in 0..images.len() * dst_pixels {
+        let (isa, nr) = (kernels.isa, kernels.nr);
+        let (count, width) = (part.images.len(), part.pixels.len());
+        // (images, pixels, channels).
+        let sums = Buffer::<T>::new(count * width * nr);
+        for pixel in 0..count * width {
             // SAFETY: nr elements of the buffer.
             let sums =
                 unsafe { core::slice::from_raw_parts_mut(sums.ptr().wrapping_add(pixel * nr), nr) };
@@ -299,36 +384,45 @@ impl<T: Real> Product<'_, T> {
                 None => sums.fill(T::ZERO),
             }
         }
-        let longest = images.len() * src_pixels.max(dst_pixels);
+        let longest = count * src_pixels.min(width);
         let (from, to) = (Buffer::<usize>::new(longest), Buffer::<usize>::new(longest));
-        let src = src.wrapping_add((group * self.n + images.start) * src_pixels * k);
+        let first = (group * images.all.len() + part.images.start) * src_pixels * k;
+        let src = images.turned.ptr().wrapping_add(first);
         let block = k.div_ceil(k.div_ceil(CHAIN));
-        for tap in 0..taps {
+        for (tap, place) in places.iter().enumerate() {
+            let Some(place) = place else { continue };
+            let ends = |&(input, output): &(usize, usize)| match self.backward {
+                true => (output, input),
+                false => (input, output),
+            };
             let pairs = self.pairs.of(tap);
-            let pixels = images.len() * pairs.len();
-            for (at, (image, &(input, output))) in (0..images.len())
-                .flat_map(|image| pairs.iter().map(move |pair| (image, pair)))
-                .enumerate()
-            {
-                let (source, dest) = if self.backward {
-                    (output, input)
-                } else {
-                    (input, output)
-                };
-                // SAFETY: a tap joins a pixel of either side at most once, so there are no more than `longest`.
-                unsafe {
-                    from.ptr().add(at).write((image * src_pixels + source) * k);
-                    to.ptr().add(at).write((image * dst_pixels + dest) * nr);
+            let before = |pixel| pairs.partition_point(|pair| ends(pair).1 < pixel);
+            let pairs = &pairs[before(part.pixels.start)..before(part.pixels.end)];
+            let rows = count * pairs.len();
+            if abandoned(2.0 * (rows * nr) as f64 * k as f64) {
+                return false;
+            }
+            let mut at = 0;
+            for image in 0..count {
+                for pair in pairs {
+                    let (source, dest) = ends(pair);
+                    // SAFETY: a tap joins a pixel of either side at most once, so there are no more than `longest`.
+                    unsafe {
+                        from.ptr().add(at).write((image * src_pixels + source) * k);
+                        let dest = image * width + dest - part.pixels.start;
+                        to.ptr().add(at).write(dest * nr);
+                    }
+                    at += 1;
                 }
             }
             for k0 in (0..k).step_by(block) {
-                for (i0, height) in strips(pixels, kernels.mr) {
+                for (i0, height) in strips(rows, kernels.mr) {
                     let tile = Tile {
                         k: block.min(k - k0),
                         a: src.wrapping_add(k0),
                         a_rows: from.ptr().wrapping_add(i0),
                         a_ks: 1,
-                        b: weights.wrapping_add((tap * k + k0) * nr),
+                        b: weights.ptr().wrapping_add((place * k + k0) * nr),
                         b_ks: nr as isize,
                         c: sums.ptr(),
                         c_rows: to.ptr().wrapping_add(i0),
@@ -342,44 +436,52 @@ impl<T: Real> Product<'_, T> {
                 }
             }
         }
-        for image in images.clone() {
-            let plane = (image * self.groups + group) * cols + j0;
-            let to = self.out.0.wrapping_add(plane * dst_pixels);
+        for image in 0..count {
+            let plane = (images.all.start + part.images.start + image) * self.groups + group;
+            let to = (plane * cols + j0) * dst_pixels + part.pixels.start;
+            let to = self.out.0.wrapping_add(to);
             let turn = Turn {
-                from: sums
-                    .ptr()
-                    .wrapping_add((image - images.start) * dst_pixels * nr),
+                from: sums.ptr().wrapping_add(image * width * nr),
                 from_ld: nr,
-                size: (dst_pixels, nr),
+                size: (width, nr),
                 to,
                 to_ld: dst_pixels,
                 relu: self.act == Activation::Relu,
             };
-            // These channels of these images are this task's alone; lengths were checked by the caller.
+            // These pixels of these channels are this task's alone; lengths were checked by the caller.
             dispatch_on(isa, turn);
             // SAFETY: as above.
-            unsafe { apply_activation(isa, self.act, to, nr, dst_pixels, dst_pixels) };
+            unsafe { apply_activation(isa, self.act, to, nr, width, dst_pixels) };
         }
+        true
     }
 }
 
-/// Packs the weights of `nr` columns from `j0` on by taps: `(taps, k, nr)`.
-struct Pack<T> {
+/// Pixels that are summed together: of some images, of all in [`Images`].
+struct Sums {
+    images: Range<usize>,
+    pixels: Range<usize>,
+}
+
+/// Packs the weights of `nr` columns from `j0` on by taps: `(places, k, nr)`.
+struct Pack<'a, T> {
     /// (columns, k, taps), or backward (k, columns, taps).
     from: *const T,
-    /// k, columns, taps.
-    size: (usize, usize, usize),
+    /// k, columns.
+    size: (usize, usize),
+    /// Where each tap goes, unless it is left out.
+    places: &'a [Option<usize>],
     backward: bool,
     j0: usize,
     nr: usize,
     to: *mut T,
 }
 
-impl<T: Real> Kernel<T> for Pack<T> {
+impl<T: Real> Kernel<T> for Pack<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let (k, cols, taps) = self.size;
+        let ((k, cols), taps) = (self.size, self.places.len());
         let mut lines = [core::ptr::null(); 16];
         // SAFETY: the columns exist, and come in whole vectors, as k does; the panel is all written.
         unsafe {
@@ -398,7 +500,9 @@ impl<T: Real> Kernel<T> for Pack<T> {
                             // In memory: registers cannot be counted through.
                             let square = core::hint::black_box(square);
                             for i in 0..depth {
-                                S::store(to.add(((tap + i) * k + l) * self.nr), square[i]);
+                                if let Some(place) = self.places[tap + i] {
+                                    S::store(to.add((place * k + l) * self.nr), square[i]);
+                                }
                             }
                         }
                     }
@@ -411,7 +515,9 @@ impl<T: Real> Kernel<T> for Pack<T> {
                     }
                     let square = S::load_transposed(&lines);
                     for l in 0..S::LANES {
-                        S::store(to.add((tap * k + channel) * self.nr), square[l]);
+                        if let Some(place) = self.places[tap] {
+                            S::store(to.add((place * k + channel) * self.nr), square[l]);
+                        }
                         tap += 1;
                         if tap == taps {
                             (channel, tap) = (channel + 1, 0);
