@@ -276,7 +276,6 @@ impl<T: Real> Task<'_, T> {
                             .as_ptr()
                             .wrapping_add(row * k + c0 * self.tap_count),
                         a_rs: k as isize,
-                        a_ks: 1,
                         b: copy.ptr(),
                         taps: self.taps.as_ptr(),
                         segments: segments.as_ptr(),

@@ -1,6 +1,6 @@
 //! A band of C, a strip of rows of A along neighbouring panels of B: the tiles of [`super::kernel`], one after the other in one call, which
 //! spares each of them the way in and out.
-use crate::simd::{Isa, Simd};
+use crate::simd::{Isa, Simd, opaque};
 
 /// The body for rows 0 .. MR, at most 8, with a constant row number.
 macro_rules! each_row {
@@ -68,6 +68,9 @@ impl<T> Band<T> {
 /// Rows of B between a load and what is fetched meanwhile.
 const AHEAD: isize = 16;
 
+/// Elements of a row of A between a load and what is fetched meanwhile: a line of the largest, the most of a chunk.
+const LINE: isize = 16;
+
 pub(crate) type BandFn<T> = unsafe fn(&Band<T>);
 
 /// # Safety
@@ -97,6 +100,13 @@ pub(super) unsafe fn band<S: Simd, const MR: usize, const NV: usize>(t: &Band<S:
             while left > 0 {
                 let now = left.min(chunk);
                 left -= now;
+                if S::ISA == Isa::Avx512 && t.a_ks == 1 {
+                    // The panel before has driven A from the first level, the more so where rows are a power of two apart and
+                    // share its sets (2 to 4 % where another thread shares the core).
+                    each_row!(MR, |i| {
+                        S::prefetch(a[i].wrapping_offset(ka.wrapping_add(LINE)));
+                    });
+                }
                 if rows > 0 {
                     for at in (0..nr).step_by(64 / size_of::<S::T>()) {
                         S::prefetch(to.wrapping_add(at));
@@ -123,7 +133,7 @@ pub(super) unsafe fn band<S: Simd, const MR: usize, const NV: usize>(t: &Band<S:
                             acc[i][v] = S::fma(x, y[v], acc[i][v]);
                         }
                     }
-                    ka = ka.wrapping_add(t.a_ks);
+                    ka = opaque(ka.wrapping_add(t.a_ks));
                     row = row.wrapping_offset(t.b_ks);
                 }
             }

@@ -5,14 +5,15 @@
 //! Which tile computes an element never changes its bits; only the order of k does, and that is the same in all.
 use super::band::{Band, BandFn, band, each_row};
 use crate::element::Real;
-use crate::simd::{Isa, Simd};
+use crate::simd::{Isa, Simd, opaque};
 
 /// Arguments of one tile: `c[i, j] (+)= sum_l a[i, l] b[l, j]` for the kernel's MR rows and `cols <= NR` columns.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile<T> {
     /// Length of the chains.
     pub k: usize,
-    /// Element (i, l) of A is `a + i * a_rs + l * a_ks`; in the kernels of table A, `a + i * a_rs + taps[l]`.
+    /// Element (i, l) of A is `a + i * a_rs + l * a_ks`; in the kernels of table A, `a + i * a_rs + taps[l]`, and in those of
+    /// table B, `a + i * a_rs + l`.
     pub a: *const T,
     pub a_rs: isize,
     pub a_ks: isize,
@@ -123,24 +124,34 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const TABLE: u8>(t: &T
                 }
             });
         }
-        let (mut ka, mut kb) = (0isize, 0isize);
-        for l in 0..t.k {
+        let (mut l, mut ka, mut kb) = (0isize, 0isize, 0isize);
+        while l < t.k as isize {
             let tap = if TABLE == NEITHER {
                 0
             } else {
-                *t.taps.wrapping_add(l) as isize
+                *t.taps.wrapping_offset(l) as isize
             };
             let mut b = [S::zero(); NV];
             for v in 0..NV {
                 b[v] = S::load(b0[v].wrapping_offset(if TABLE == TABLE_B { tap } else { kb }));
             }
             for i in 0..MR {
-                let x = S::splat(*a[i].wrapping_offset(if TABLE == TABLE_A { tap } else { ka }));
+                let x = S::splat(*a[i].wrapping_offset(match TABLE {
+                    TABLE_A => tap,
+                    // An index less, where registers are short.
+                    TABLE_B => l,
+                    _ => ka,
+                }));
                 for v in 0..NV {
                     acc[i][v] = S::fma(x, b[v], acc[i][v]);
                 }
             }
-            ka = ka.wrapping_add(t.a_ks);
+            l += 1;
+            match TABLE {
+                TABLE_A => {}
+                TABLE_B => l = opaque(l),
+                _ => ka = opaque(ka.wrapping_add(t.a_ks)),
+            }
             kb = kb.wrapping_add(t.b_ks);
         }
         // The ends are unrolled by hand: a loop would keep the accumulators in memory throughout.
