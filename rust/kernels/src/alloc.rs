@@ -11,11 +11,14 @@
 //!   sets another bound). What is beyond goes back to the system, sizes that were asked for longest ago first.
 //! * A forked child may go on using it: `pthread_atfork` takes the lock.
 
+mod vectors;
+
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+pub(crate) use vectors::{collect, push, vec};
 
 /// Built with `--cfg corten_exact` (`make asan`): every block is exactly as long as asked for, fresh from the system and returned at
 /// once, so that a tool that watches memory sees each byte read or written beyond its end or after its time.
@@ -321,32 +324,6 @@ pub fn catch<R>(kernel: impl FnOnce() -> R) -> Result<R, OutOfMemory> {
 #[cold]
 pub(crate) fn refuse(bytes: usize) -> ! {
     resume_unwind(Box::new(OutOfMemory { bytes }))
-}
-
-/// An empty vector with room for `n` elements. A vector that grows by itself ends the process when memory runs out; where a
-/// caller's sizes decide its length, this leaves the kernel instead, as workspaces do.
-pub(crate) fn vec<T>(n: usize) -> Vec<T> {
-    let mut v = Vec::new();
-    if v.try_reserve_exact(n).is_err() {
-        refuse(n.saturating_mul(size_of::<T>()));
-    }
-    v
-}
-
-/// [`Vec::push`] as [`vec()`] does it.
-pub(crate) fn push<T>(v: &mut Vec<T>, item: T) {
-    if v.try_reserve(1).is_err() {
-        refuse((2 * v.len()).saturating_mul(size_of::<T>()));
-    }
-    v.push(item);
-}
-
-/// [`Iterator::collect`] into a [`vec()`].
-pub(crate) fn collect<T>(items: impl Iterator<Item = T>) -> Vec<T> {
-    let (least, most) = items.size_hint();
-    let mut v = vec(most.unwrap_or(least));
-    v.extend(items);
-    v
 }
 
 /// Gives a block back to the cache; any thread may.

@@ -68,7 +68,7 @@ impl<T> Band<T> {
 /// Rows of B between a load and what is fetched meanwhile.
 const AHEAD: isize = 16;
 
-/// Elements of a row of A between a load and what is fetched meanwhile: a line of the largest, the most of a chunk.
+/// Elements of a row of A between a load and what is fetched meanwhile: a line of f32, two of f64.
 const LINE: isize = 16;
 
 pub(crate) type BandFn<T> = unsafe fn(&Band<T>);
