@@ -134,7 +134,7 @@ pub fn conv2d<T: Real>(
     if depthwise::fits(p) {
         return depthwise::forward(p, x, w, bias, act, y);
     }
-    if taps::fits::<T>(p) {
+    if taps::fits::<T>(p) && !taps::lone(p) {
         return taps::forward(p, x, w, bias, act, y);
     }
     let correlate = Correlate {

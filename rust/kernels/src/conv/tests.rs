@@ -268,6 +268,9 @@ fn many_channels_of_small_images() {
         geometry([4, 192, 5, 5, 192], [2, 2], [3, 3], [0, 0], one, 1),
         geometry([20, 192, 2, 2, 192], [3, 3], [3, 3], [3, 3], one, 1),
         geometry([3, 192, 16, 16, 192], [3, 1], one, [1, 0], one, 1),
+        // One output, without padding and with it.
+        geometry([3, 192, 3, 4, 208], [3, 4], one, [0, 0], one, 1),
+        geometry([2, 192, 1, 1, 192], [3, 3], one, one, one, 1),
         // One image, whose pixels are shared out.
         geometry([1, 192, 9, 8, 208], [3, 2], one, [1, 0], one, 1),
     ];

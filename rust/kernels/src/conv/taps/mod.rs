@@ -32,7 +32,7 @@ const SHORT: (usize, usize) = (192, 256);
 const TOGETHER: usize = 512;
 /// Longest chain over channels: by the shape alone, since it shows in the bits.
 const CHAIN: usize = 512;
-/// Pixels that a tap's packed weights have to serve, at least.
+/// Pixels that a share's packed weights have to serve, at least.
 const ROWS: usize = 16;
 /// Channels of a source that are turned together.
 const TURNED: usize = 64;
@@ -46,7 +46,7 @@ pub(super) fn fits<T: Real>(p: &Conv2d) -> bool {
         true => FULL,
         false => SHORT,
     };
-    small(p, channels, pixels) && rows_per_tap(p) >= ROWS
+    small(p, channels, pixels)
 }
 
 /// Whether vectors are the longest that there are.
@@ -68,19 +68,14 @@ fn small(p: &Conv2d, channels: usize, pixels: usize) -> bool {
         && few(p.oh, p.ow)
 }
 
-/// How many pixels, in all images, a tap joins that joins any: so often are its packed weights used.
-fn rows_per_tap(p: &Conv2d) -> usize {
-    let [(taps0, pairs0), (taps1, pairs1)] = [0, 1].map(|d| {
+/// Whether this is not the faster way forward after all: a few images of one output that meets no padding. Each weight is read a
+/// few times, and those of a channel are one long row where they lie.
+pub(super) fn lone(p: &Conv2d) -> bool {
+    let dense = |d: usize| {
         let axis = p.axis(d);
-        let pairs = axis.taps.iter().map(|&tap| {
-            let inside = (0..axis.out).filter(|&i| inside(&axis, i, tap).is_some());
-            inside.count()
-        });
-        pairs.fold((0, 0), |(taps, all), pairs| {
-            (taps + usize::from(pairs > 0), all + pairs)
-        })
-    });
-    (p.n * pairs0 * pairs1) / (taps0 * taps1).max(1)
+        axis.taps.iter().all(|&tap| inside(&axis, 0, tap).is_some())
+    };
+    p.oh * p.ow == 1 && p.n < ROWS && dense(0) && dense(1)
 }
 
 /// Where output `i` reads an axis through a tap, unless that is padding.
