@@ -135,8 +135,16 @@ fn depthwise() {
         // More padding than the kernel reaches, and an image smaller than the kernel.
         geometry([1, 2, 3, 3, 2], [2, 2], one, [3, 3], one, 2),
         geometry([1, 2, 2, 2, 2], [3, 3], [2, 2], [2, 2], one, 2),
-        // Several strips.
+        // Several strips, the last of them a single row.
         geometry([1, 2, 70, 200, 2], [3, 3], one, one, one, 2),
+        geometry([1, 2, 61, 200, 4], [3, 3], one, one, one, 2),
+        geometry([1, 2, 50, 1000, 2], [3, 3], [2, 2], one, one, 2),
+        // 3 x 3: several outputs per channel, all or no lanes, more padding than the kernel or a vector reaches, single pixels.
+        geometry([2, 3, 8, 32, 12], [3, 3], one, one, one, 3),
+        geometry([2, 2, 7, 18, 2], [3, 3], one, [0, 0], one, 2),
+        geometry([1, 2, 5, 15, 2], [3, 3], one, [2, 2], one, 2),
+        geometry([1, 2, 2, 3, 4], [3, 3], one, [5, 21], one, 2),
+        geometry([1, 2, 1, 1, 2], [3, 3], one, one, one, 2),
     ];
     for p in &all {
         check::<f32>(p, Activation::Relu);

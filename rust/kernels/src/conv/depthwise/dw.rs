@@ -1,9 +1,10 @@
 //! The weight gradient of a depthwise convolution.
-use super::{COPY_BYTES, Conv2d, LANES, Planes, Reads, SIDE, for_each_run};
+use super::direct::DirectDw;
+use super::{COPY_BYTES, Conv2d, LANES, Planes, Reads, for_each_run};
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
-use crate::parallel::SharedMut;
-use crate::simd::{self, Kernel, Simd, dispatch_on, prefetch_run};
+use crate::parallel::{SharedMut, abandoned};
+use crate::simd::{self, Kernel, Simd, dispatch_on};
 
 /// Gradients of weight and bias: per plane, then added up over the images in order.
 pub(in crate::conv) fn dw<T: Real>(
@@ -23,13 +24,14 @@ pub(in crate::conv) fn dw<T: Real>(
         return;
     }
     let strip = g.strip(COPY_BYTES);
+    let direct = g.is_square(1);
     let wanted = [dw.is_some(), db.is_some()];
     // Per output plane: the taps' sums, then the bias's.
     let ld = area + 1;
     let partial = Buffer::<T>::new(p.n * p.o * ld);
     let shared = SharedMut(partial.ptr());
     for_each_run::<T>(p, &|run| {
-        let planes = Planes::new(isa, g, strip);
+        let planes = (!direct).then(|| Planes::new(isa, g, strip));
         let mut sums = vec![T::ZERO; per * area * LANES];
         run.for_each(|plane| {
             let first = plane * per;
@@ -37,7 +39,8 @@ pub(in crate::conv) fn dw<T: Real>(
             let out = unsafe { shared.slice(first * ld, per * ld) };
             out.fill(T::ZERO);
             sums.fill(T::ZERO);
-            if wanted[0] {
+            let work = (2 * per * pixels * area) as f64;
+            if let (true, Some(planes)) = (wanted[0], &planes) {
                 planes.strips(&x[plane * source..][..source], |i0, rows, copy| {
                     for k in 0..per {
                         let inner = Inner {
@@ -47,17 +50,17 @@ pub(in crate::conv) fn dw<T: Real>(
                             copy,
                             dy: &dy[(first + k) * pixels + i0 * p.ow..][..rows * p.ow],
                             sums: &mut sums[k * area * LANES..][..area * LANES],
-                            next: [
-                                (x[plane * source..].as_ptr().wrapping_add(source), source),
-                                (
-                                    dy[(first + k) * pixels..].as_ptr().wrapping_add(pixels),
-                                    pixels,
-                                ),
-                            ],
                         };
                         dispatch_on(isa, inner);
                     }
                 });
+            } else if wanted[0] && !abandoned(work) {
+                for k in 0..per {
+                    let x = &x[plane * source..][..source];
+                    let dy = &dy[(first + k) * pixels..][..pixels];
+                    let sums = &mut sums[k * area * LANES..][..area * LANES];
+                    DirectDw::new(&g, x, dy, sums, LANES).run(isa);
+                }
             }
             for k in 0..per {
                 let out = &mut out[k * ld..][..ld];
@@ -122,8 +125,6 @@ struct Inner<'a, T> {
     copy: *const T,
     dy: &'a [T],
     sums: &'a mut [T],
-    /// x and dy of the next plane, to be fetched meanwhile.
-    next: [(*const T, usize); 2],
 }
 
 impl<T: Real> Inner<'_, T> {
@@ -161,75 +162,12 @@ impl<T: Real> Inner<'_, T> {
             }
         }
     }
-
-    /// All taps of a 3 x 3 kernel whose rows follow one another: down the rows of a column of vectors, of which each meets the three
-    /// rows of dy that it belongs to.
-    #[inline(always)]
-    unsafe fn square<S: Simd<T = T>>(&mut self) {
-        // SAFETY: the caller's promise, as for `block`; there are at least SIDE rows.
-        unsafe {
-            let (width, ld) = (self.reads.out[1], self.reads.row());
-            let mut acc = [S::zero(); SIDE * SIDE];
-            for j in (0..width).step_by(S::LANES) {
-                let n = S::LANES.min(width - j);
-                let (dy, x) = (self.dy.as_ptr().add(j), self.copy.add(j));
-                for (next, len) in self.next {
-                    let each = len / width * S::LANES;
-                    prefetch_run(next.wrapping_add(j / S::LANES * each), each);
-                }
-                // Row r of the copy with rows r - p of dy, for p from `low` to `high`. No zeros stand in for rows that are
-                // missing: x may be infinite, and 0 * inf is not 0.
-                macro_rules! row {
-                    ($r:expr, $d:expr, $low:expr, $high:expr) => {
-                        for q in 0..SIDE {
-                            let at = x.add($r * ld + q);
-                            let x = if n < S::LANES {
-                                S::load_n(at, n)
-                            } else {
-                                S::load(at)
-                            };
-                            for p in $low..$high {
-                                acc[p * SIDE + q] = S::fma($d[p], x, acc[p * SIDE + q]);
-                            }
-                        }
-                    };
-                }
-                let row = |i: usize| {
-                    if n < S::LANES {
-                        S::load_n(dy.add(i * width), n)
-                    } else {
-                        S::load(dy.add(i * width))
-                    }
-                };
-                let mut d = [row(0), S::zero(), S::zero()];
-                row!(0, d, 0, 1);
-                d = [row(1), d[0], d[1]];
-                row!(1, d, 0, 2);
-                for r in 2..self.rows {
-                    d = [row(r), d[0], d[1]];
-                    row!(r, d, 0, 3);
-                }
-                d = [S::zero(), d[0], d[1]];
-                row!(self.rows, d, 1, 3);
-                d = [S::zero(), d[0], d[1]];
-                row!(self.rows + 1, d, 2, 3);
-            }
-            for t in 0..SIDE * SIDE {
-                let sums = self.sums[t * LANES..][..S::LANES].as_mut_ptr();
-                S::store(sums, S::add(S::load(sums), acc[t]));
-            }
-        }
-    }
 }
 
 impl<T: Real> Kernel<T> for Inner<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(mut self) {
-        if self.reads.banded() == 1 && self.rows >= SIDE {
-            // SAFETY: enough rows, all of which lie inside the copy.
-            return unsafe { self.square::<S>() };
-        }
         let count = self.taps.len();
         let mut t = 0;
         while t < count {

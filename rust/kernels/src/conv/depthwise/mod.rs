@@ -4,8 +4,9 @@
 //! A strip of rows is copied with its padding, columns sorted by remainder modulo the stride; then tap (p, q) of `LANES`
 //! neighbouring outputs is one vector at a fixed distance from the first. Forward and, at stride 1, the input gradient (the
 //! same sum over flipped taps) keep the outputs in registers over all taps, two rows of them for 3 x 3; at other strides the input gradient is the
-//! adjoint, vectors added to the copy. The weight gradient ([`dw`]) keeps one vector of sums per tap. Everything is cut by planes and
-//! by the geometry, so no thread count shows in the bits.
+//! adjoint, vectors added to the copy. The weight gradient ([`dw`]) keeps one vector of sums per tap. The usual kernel, 3 x 3 at stride 1,
+//! needs no copy ([`direct`]). Everything is cut by planes and by the geometry, so no thread count shows in the bits.
+mod direct;
 pub(super) mod dw;
 
 use super::Conv2d;
@@ -15,6 +16,7 @@ use crate::gemm::{Activation, apply_activation};
 use crate::parallel::{Cost, SharedMut, abandoned, for_each, for_each_chunk};
 use crate::simd::{self, Isa, Kernel, Simd, dispatch_on, prefetch_run};
 use core::ops::Range;
+use direct::Direct;
 
 /// Bytes of a strip's copy.
 const COPY_BYTES: usize = 24 << 10;
@@ -105,11 +107,9 @@ impl Reads {
         }
         taps
     }
-    /// Step of the rows if they are made in bands, else 0.
-    fn banded(&self) -> usize {
-        let [rows, columns] = self.step;
-        let fits = self.kernel == [SIDE; 2] && self.dilation == [1; 2] && rows == columns;
-        if fits && rows <= 2 { rows } else { 0 }
+    /// Whether this is a dense 3 x 3 kernel that takes so long steps.
+    fn is_square(&self, step: usize) -> bool {
+        self.kernel == [SIDE; 2] && self.dilation == [1; 2] && self.step == [step; 2]
     }
     /// Columns of remainder `f` that come from the source: `low..high` of the copy, the first of them from column `from`.
     fn columns(&self, f: usize) -> (usize, usize, usize) {
@@ -214,11 +214,12 @@ unsafe fn zeros<S: Simd>(out: *mut S::T, n: usize) {
     }
 }
 
-/// Rows of outputs of a 3 x 3 kernel that are made together: a vector of the copy meets the taps of all rows that it belongs to.
-const BAND: usize = 2;
-
-/// Side of the kernels that have bands.
+/// Side of the kernels that have loops of their own: in bands with steps of STEP, [`direct`] without.
 const SIDE: usize = 3;
+const STEP: usize = 2;
+
+/// Rows of outputs that are made together: a vector of the copy meets the taps of all rows that it belongs to.
+const BAND: usize = 2;
 
 /// `out = act(start + sum over taps of weight * copy)` for a strip of output rows.
 struct Sum<'a, T> {
@@ -274,10 +275,10 @@ impl<T: Real> Sum<'_, T> {
         }
     }
 
-    /// Rows `i .. i + BAND` of a 3 x 3 kernel without dilation, STEP rows of the copy apart. Every sum is that of
-    /// [`Sum::vectors`], in the same order.
+    /// Rows `i .. i + BAND` of a dense 3 x 3 kernel, STEP rows of the copy apart. Every sum is that of [`Sum::vectors`], in the same
+    /// order.
     #[inline(always)]
-    unsafe fn band<S: Simd<T = T>, const STEP: usize>(&self, i: usize) {
+    unsafe fn band<S: Simd<T = T>>(&self, i: usize) {
         // SAFETY: the caller's promise: the copy holds what the taps of these rows read, and the outputs are the strip's.
         unsafe {
             let (width, ld) = (self.reads.out[1], self.reads.row());
@@ -285,28 +286,18 @@ impl<T: Real> Sum<'_, T> {
             for t in 0..SIDE * SIDE {
                 w[t] = S::splat(self.weights[t]);
             }
-            // Constants where they can be: a compiler that has to keep all addresses has no room left for the weights.
-            let columns = if STEP == 1 {
-                [0, 1, 2]
-            } else {
-                [0, self.reads.pitch(), 1]
-            };
+            let columns = [0, self.reads.pitch(), 1];
             let line = BAND * STEP * self.reads.src[1];
             prefetch_run(self.next.wrapping_add(i / BAND * line), line);
             for j in (0..width).step_by(S::LANES) {
                 let n = S::LANES.min(width - j);
                 let out = self.out.add(i * width + j);
                 let mut acc = [S::splat(self.bias); BAND];
-                if self.accumulate {
-                    for b in 0..BAND {
-                        acc[b] = S::load_n(out.add(b * width), n);
-                    }
-                }
                 let from = self.copy.add(i * STEP * ld + j);
                 // Unrolled by hand: with a loop the compiler keeps sums and weights in memory.
                 macro_rules! rows {
                     ($($r:literal)*) => {
-                        $(if $r < (BAND - 1) * STEP + SIDE {
+                        $({
                             let row = from.add($r * ld);
                             for q in 0..SIDE {
                                 let x = S::load(row.add(columns[q]));
@@ -319,7 +310,7 @@ impl<T: Real> Sum<'_, T> {
                         })*
                     };
                 }
-                rows!(0 1 2 3 4 5 6 7 8);
+                rows!(0 1 2 3 4);
                 for b in 0..BAND {
                     let x = if self.relu {
                         S::max(S::zero(), acc[b])
@@ -342,16 +333,11 @@ impl<T: Real> Kernel<T> for Sum<'_, T> {
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
         let width = self.reads.out[1];
-        let step = self.reads.banded();
+        let banded = self.reads.is_square(STEP) && !self.accumulate;
         let mut first = 0;
-        while step > 0 && first + BAND <= self.rows {
+        while banded && first + BAND <= self.rows {
             // SAFETY: rows of the strip.
-            unsafe {
-                match step {
-                    1 => self.band::<S, 1>(first),
-                    _ => self.band::<S, 2>(first),
-                }
-            }
+            unsafe { self.band::<S>(first) };
             first += BAND;
         }
         for i in first..self.rows {
@@ -481,6 +467,18 @@ fn for_each_run<T>(p: &Conv2d, f: &(dyn Fn(Range<usize>) + Sync)) {
     for_each_chunk(planes, RUN.min(planes / 32), cost::<T>(p), f);
 }
 
+/// Runs `f` for the planes of x.
+fn for_each_plane<T>(p: &Conv2d, f: &(dyn Fn(usize) + Sync)) {
+    for_each_run::<T>(p, &|run| {
+        for plane in run {
+            if abandoned(cost::<T>(p).flops / (p.n * p.c) as f64) {
+                return;
+            }
+            f(plane);
+        }
+    });
+}
+
 /// The forward pass.
 pub(super) fn forward<T: Real>(
     p: &Conv2d,
@@ -498,6 +496,25 @@ pub(super) fn forward<T: Real>(
     }
     let strip = g.strip(COPY_BYTES);
     let y = SharedMut(y.as_mut_ptr());
+    if g.is_square(1) {
+        return for_each_plane::<T>(p, &|plane| {
+            let channel = plane % p.c;
+            for k in 0..per {
+                let o = channel * per + k;
+                // SAFETY: planes of y belong to their task alone.
+                let out = unsafe { y.slice(((plane - channel) * per + o) * pixels, pixels) };
+                let src = &x[plane * source..][..source];
+                let direct = Direct {
+                    bias: bias.map_or(T::ZERO, |b| b[o]),
+                    relu: act == Activation::Relu,
+                    ..Direct::new(&g, src, &w[o * area..][..area], &mut *out)
+                };
+                direct.run(isa);
+                // SAFETY: as above.
+                unsafe { apply_activation(isa, act, out.as_mut_ptr(), p.oh, p.ow, p.ow) };
+            }
+        });
+    }
     for_each_run::<T>(p, &|run| {
         let planes = Planes::new(isa, g, strip);
         run.for_each(|plane| {
@@ -548,6 +565,21 @@ pub(super) fn dx<T: Real>(p: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) {
     let of = |plane: usize, k: usize| plane * per + k;
     if steps == [1, 1] {
         let g = Reads::backward(p);
+        if g.is_square(1) {
+            return for_each_plane::<T>(p, &|plane| {
+                // SAFETY: planes of dx belong to their task alone.
+                let dx = unsafe { out.slice(plane * source, source) };
+                for k in 0..per {
+                    let o = plane % p.c * per + k;
+                    let dy = &dy[of(plane, k) * pixels..][..pixels];
+                    let direct = Direct {
+                        accumulate: k > 0,
+                        ..Direct::new(&g, dy, &flipped[o * area..][..area], &mut *dx)
+                    };
+                    direct.run(isa);
+                }
+            });
+        }
         let strip = g.strip(COPY_BYTES);
         return for_each_run::<T>(p, &|run| {
             let planes = Planes::new(isa, g, strip);
