@@ -183,8 +183,16 @@ pub struct Adam {
     pub step: u64,
 }
 
+impl Adam {
+    /// What is left of the running means' start at 0 after this step: 1 - beta^t, of both.
+    fn corrections(&self) -> [f64; 2] {
+        [self.beta1, self.beta2].map(|beta| 1.0 - beta.powf(self.step as f64))
+    }
+}
+
 struct AdamTile<'a, T> {
     h: &'a Adam,
+    corrections: [f64; 2],
     p: &'a mut [T],
     g: &'a [T],
     m: &'a mut [T],
@@ -194,13 +202,18 @@ impl<T: Real> Kernel<T> for AdamTile<'_, T> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd<T = T>>(self) {
-        let AdamTile { h, p, g, m, v } = self;
+        let AdamTile {
+            h,
+            corrections: [first, second],
+            p,
+            g,
+            m,
+            v,
+        } = self;
         // SAFETY: run by dispatch; the four slices have the same length.
         unsafe {
-            let correction1 = 1.0 - h.beta1.powf(h.step as f64);
-            let correction2 = 1.0 - h.beta2.powf(h.step as f64);
-            let rate = S::c(h.lr / correction1);
-            let root = S::c(1.0 / correction2.sqrt());
+            let rate = S::c(h.lr / first);
+            let root = S::c(1.0 / second.sqrt());
             let (b1, c1) = (S::c(h.beta1), S::c(1.0 - h.beta1));
             let (b2, c2) = (S::c(h.beta2), S::c(1.0 - h.beta2));
             let (eps, decay) = (S::c(h.eps), S::c(h.weight_decay));
@@ -228,7 +241,11 @@ impl<T: Real> Kernel<T> for AdamTile<'_, T> {
                 store::<S>(m, m1, n);
                 store::<S>(v, v1, n);
                 let denominator = S::fma(S::sqrt(v1), root, eps);
-                store::<S>(p, S::fnma(rate, S::div(m1, denominator), old), n);
+                store::<S>(
+                    p,
+                    S::fnma(rate, S::div_beside_root(m1, denominator), old),
+                    n,
+                );
             });
         }
     }
@@ -256,6 +273,8 @@ pub fn adam<T: Real>(items: &mut [AdamItem<'_, T>], h: &Adam) {
             }
         })
         .collect();
+    // Not in every tile: powers of double precision.
+    let corrections = h.corrections();
     over_chunks(&views, 7, |view, start, len| {
         // SAFETY: chunks are disjoint parts of the items' slices, which we hold exclusively.
         let (p, m, v) = unsafe {
@@ -267,7 +286,15 @@ pub fn adam<T: Real>(items: &mut [AdamItem<'_, T>], h: &Adam) {
             )
         };
         let g = &view.g[start..start + len];
-        dispatch_on(isa, AdamTile { h, p, g, m, v });
+        let tile = AdamTile {
+            h,
+            corrections,
+            p,
+            g,
+            m,
+            v,
+        };
+        dispatch_on(isa, tile);
     });
 }
 
@@ -340,7 +367,7 @@ impl<T: Real> Kernel<T> for RmsPropTile<'_, T> {
                     // A gradient that stays the same has no variance; rounding must not make it negative. max keeps NaN.
                     spread = S::max(S::zero(), S::fnma(m1, m1, v1));
                 }
-                let mut step = S::div(d, S::add(S::sqrt(spread), eps));
+                let mut step = S::div_beside_root(d, S::add(S::sqrt(spread), eps));
                 if !buffer.is_null() {
                     let b = buffer.add(i);
                     step = S::fma(mu, load::<S>(b, n), step);

@@ -134,6 +134,23 @@ impl Simd for Avx512<f32> {
         };
     }
     #[inline(always)]
+    unsafe fn div_beside_root(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            // 14 bits, 28, and with the remainder all of them.
+            let r = _mm512_rcp14_ps(b);
+            let r = Self::fma(r, Self::fnma(b, r, Self::splat(1.0)), r);
+            let q = Self::mul(a, r);
+            let q = Self::fma(Self::fnma(b, q, a), r, q);
+            // 0 and infinity come out as NaN.
+            let odd = Self::is_nan(q);
+            if odd != 0 {
+                return Self::select(odd, Self::div(a, b), q);
+            }
+            q
+        }
+    }
+    #[inline(always)]
     unsafe fn select(m: __mmask16, a: __m512, b: __m512) -> __m512 {
         // SAFETY: the caller's promise.
         unsafe { _mm512_mask_blend_ps(m, b, a) }

@@ -314,6 +314,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
         unsafe { Self::store(out.as_mut_ptr(), a) };
         out
     }
+    /// `a / b` beside roots, for which the processor has no other unit than that of divisions: within 0.51 ULP where the quotient is
+    /// normal and b is not above 2^100. A quotient of 0 may have either sign.
+    #[inline(always)]
+    unsafe fn div_beside_root(a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { Self::div(a, b) }
+    }
     /// Largest lane; NaN when any is. (The order does not matter to the result.)
     #[inline(always)]
     unsafe fn reduce_max(a: Self::V) -> Self::T {

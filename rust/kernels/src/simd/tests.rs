@@ -334,6 +334,74 @@ fn methods_f64() {
     methods::<f64>();
 }
 
+struct Quotients<'a, T>(&'a [T; 16], &'a [T; 16]);
+
+impl<T: Real> Kernel<T> for Quotients<'_, T> {
+    type Out = Vec<T>;
+    #[inline(always)]
+    unsafe fn run<S: Simd<T = T>>(self) -> Vec<T> {
+        // SAFETY: run by dispatch; the arrays hold a vector.
+        unsafe {
+            let q = S::div_beside_root(S::load(self.0.as_ptr()), S::load(self.1.as_ptr()));
+            S::to_array(q)[..S::LANES].to_vec()
+        }
+    }
+}
+
+fn quotients<T: Real>(isa: Isa, a: &[T; 16], b: &[T; 16]) -> Vec<T> {
+    dispatch_on(isa, Quotients(a, b))
+}
+
+#[test]
+fn quotients_beside_roots() {
+    let mut state = 1u64;
+    let mut random = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (state >> 33) as u32
+    };
+    for isa in available() {
+        for _ in 0..20_000 {
+            let mut number = || {
+                let mantissa = 1.0 + f64::from(random() >> 8) / f64::from(1u32 << 23);
+                let sign = if random() & 1 == 0 { 1.0 } else { -1.0 };
+                sign * mantissa as f32 * ((random() % 121) as f32 - 60.0).exp2()
+            };
+            let a: [f32; 16] = core::array::from_fn(|_| number());
+            let b: [f32; 16] = core::array::from_fn(|_| number());
+            for (i, q) in quotients(isa, &a, &b).into_iter().enumerate() {
+                let want = f64::from(a[i]) / f64::from(b[i]);
+                let ulp = f64::from(want.abs() as f32).log2().floor().exp2() / 2f64.powi(23);
+                let off = (f64::from(q) - want).abs() / ulp;
+                assert!(off <= 0.51, "{isa:?}: {} / {} = {q}, {off} ULP", a[i], b[i]);
+            }
+        }
+        let odd = [
+            (1.0, 0.0),
+            (-1.0, 0.0),
+            (0.0, 0.0),
+            (1.0, f32::INFINITY),
+            (f32::INFINITY, 2.0),
+            (f32::INFINITY, f32::INFINITY),
+            (f32::NAN, 1.0),
+            (1.0, f32::NAN),
+            (0.0, 3.0),
+            (3e38, 1e-20),
+            (1e-45, 1e-8),
+            (6.0, 3.0),
+        ];
+        for chunk in odd.chunks(2) {
+            let of = |f: fn(&(f32, f32)) -> f32| core::array::from_fn(|i| f(&chunk[i % 2]));
+            let got = quotients(isa, &of(|x| x.0), &of(|x| x.1));
+            for (q, (a, b)) in got.into_iter().zip(chunk.iter().cycle()) {
+                let same = q == a / b || (q.is_nan() && (a / b).is_nan());
+                assert!(same, "{isa:?}: {a} / {b} = {q}");
+            }
+        }
+        let (a, b) = ([1.0f64; 16], [3.0; 16]);
+        assert!(quotients(isa, &a, &b).iter().all(|&q| q == 1.0 / 3.0));
+    }
+}
+
 #[test]
 fn isa_names() {
     assert_eq!(choose(None, Isa::Avx2), Isa::Avx2);
