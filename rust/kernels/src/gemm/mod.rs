@@ -21,7 +21,7 @@ mod tests;
 use crate::alloc::{self, collect};
 use crate::element::Real;
 use crate::layout::numel;
-use crate::parallel::{Cost, is_interrupted, threads_for};
+use crate::parallel::{Cost, SharedMut, for_each, is_interrupted, threads_for};
 pub(crate) use act::apply as apply_activation;
 use outer::{Outer, Side};
 pub(crate) use plan::k_blocks;
@@ -143,24 +143,32 @@ pub fn gemm_batched<T: Real>(
     } else {
         threads_for(one)
     };
+    let product = |i: usize, c| {
+        let a = Mat {
+            offset: shifted(a.offset, a_off[i]),
+            ..a
+        };
+        let b = Mat {
+            offset: shifted(b.offset, b_off[i]),
+            ..b
+        };
+        Plan::new(m, n, k, a, b, c, Epilogue::default(), split)
+    };
+    if split == 1 {
+        // A task lays out its own.
+        let c = SharedMut(c.as_mut_ptr());
+        return for_each(batch, all, &|i| {
+            // SAFETY: the length was checked; a product of c is its task's alone.
+            product(i, unsafe { c.slice(i * m * n, m * n) }).run_alone();
+        });
+    }
     // A part of them at a time: laying out a million products takes a while, in which nothing would hear Ctrl-C.
     for (i, c) in c[..batch * m * n].chunks_mut(PART * m * n).enumerate() {
         let products = c.len() / (m * n);
-        let part = i * PART..i * PART + products;
         let each = c
             .chunks_mut(m * n)
-            .zip(a_off[part.clone()].iter().zip(&b_off[part]))
-            .map(|(c, (&da, &db))| {
-                let a = Mat {
-                    offset: shifted(a.offset, da),
-                    ..a
-                };
-                let b = Mat {
-                    offset: shifted(b.offset, db),
-                    ..b
-                };
-                Plan::new(m, n, k, a, b, c, Epilogue::default(), split)
-            });
+            .zip(i * PART..)
+            .map(|(c, i)| product(i, c));
         let plans = collect(each);
         let cost = Cost {
             flops: one.flops * products as f64,

@@ -408,6 +408,12 @@ impl<'a, T: Real> Plan<'a, T> {
         }
     }
 
+    /// All tasks of a product that one thread makes.
+    pub fn run_alone(&self) {
+        debug_assert_eq!(self.pack_tasks(), 0);
+        (0..self.tasks()).for_each(|task| self.run(task));
+    }
+
     /// Some strips of some panels.
     fn columns(&self, panels: Range<usize>, some: Range<usize>) {
         let (first, last) = (panels.start, panels.end);
