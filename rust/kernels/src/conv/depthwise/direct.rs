@@ -2,8 +2,9 @@
 //! is loaded three times, a pixel apart, and meets all nine taps. Lanes that would read padding are masked out.
 //!
 //! A sum has its taps in order, as everywhere: three rows of outputs are under way at a time, and each row of the source ends one.
-use super::{Reads, SIDE};
+use super::{LANES, Reads, SIDE};
 use crate::element::Real;
+use crate::parallel::abandoned;
 use crate::simd::{Isa, Kernel, Simd, dispatch_on, prefetch_run};
 
 /// Bytes of the rows of a plane that are gone down together: a column's lines are still there when the next column comes.
@@ -87,6 +88,36 @@ impl<S: Simd> Column<S> {
                 }
             }
             x
+        }
+    }
+}
+
+/// `f` for every column of every strip of rows `(first, rows)`, until the call is abandoned. What lies a strip further in the two planes,
+/// or in the next ones, is fetched meanwhile. `f` must be an `#[inline(always)]` closure.
+/// # Safety
+/// S is enabled.
+#[inline(always)]
+unsafe fn each_column<S: Simd>(
+    g: &Reads,
+    (src, out): (*const S::T, *const S::T),
+    mut f: impl FnMut(&Column<S>, (usize, usize)),
+) {
+    let strip = strip::<S::T>(g);
+    for i0 in (0..g.out[0]).step_by(strip) {
+        let rows = strip.min(g.out[0] - i0);
+        if abandoned((2 * rows * g.out[1] * TAPS) as f64) {
+            return;
+        }
+        let mut src = src.wrapping_add((i0 + strip) * g.src[1]);
+        let mut out = out.wrapping_add((i0 + strip) * g.out[1]);
+        for j in (0..g.out[1]).step_by(S::LANES) {
+            // SAFETY: the caller's promise.
+            let column = unsafe { Column::<S>::new(g, j) };
+            let len = rows * column.n;
+            prefetch_run(src, len);
+            prefetch_run(out, len);
+            (src, out) = (src.wrapping_add(len), out.wrapping_add(len));
+            f(&column, (i0, rows));
         }
     }
 }
@@ -188,47 +219,39 @@ impl<T: Real> Kernel<T> for Direct<'_, T> {
             for t in 0..TAPS {
                 w[t] = S::splat(self.weights[t]);
             }
-            let strip = strip::<T>(g);
-            for i0 in (0..g.out[0]).step_by(strip) {
-                let rows = strip.min(g.out[0] - i0);
-                let mut ahead = self.src.as_ptr().wrapping_add((i0 + strip) * g.src[1]);
-                let mut to = self.out.as_ptr().wrapping_add((i0 + strip) * g.out[1]);
-                for j in (0..g.out[1]).step_by(S::LANES) {
-                    let column = Column::<S>::new(g, j);
-                    let len = rows * column.n;
-                    prefetch_run(ahead, len);
-                    prefetch_run(to, len);
-                    ahead = ahead.wrapping_add(len);
-                    to = to.wrapping_add(len);
+            let planes = (self.src.as_ptr(), self.out.as_ptr());
+            each_column::<S>(
+                g,
+                planes,
+                #[inline(always)]
+                |column, rows| {
                     if column.whole {
-                        self.column::<S, false>(&w, &column, (i0, rows));
+                        self.column::<S, false>(&w, column, rows);
                     } else {
-                        self.column::<S, true>(&w, &column, (i0, rows));
+                        self.column::<S, true>(&w, column, rows);
                     }
-                }
-            }
+                },
+            );
         }
     }
 }
 
-/// Sums of `dy * source` for the nine taps of one plane, added to `sums`: a vector of `LANES` per tap, `ld` apart.
+/// Sums of `dy * source` for the nine taps of one plane, added to `sums`: a vector per tap, spread over LANES.
 pub(super) struct DirectDw<'a, T> {
     reads: &'a Reads,
     src: &'a [T],
     dy: &'a [T],
     sums: &'a mut [T],
-    ld: usize,
 }
 
 impl<'a, T: Real> DirectDw<'a, T> {
-    pub fn new(reads: &'a Reads, src: &'a [T], dy: &'a [T], sums: &'a mut [T], ld: usize) -> Self {
-        check(reads, src.len(), dy.len(), sums.len() / ld);
+    pub fn new(reads: &'a Reads, src: &'a [T], dy: &'a [T], sums: &'a mut [T]) -> Self {
+        check(reads, src.len(), dy.len(), sums.len() / LANES);
         DirectDw {
             reads,
             src,
             dy,
             sums,
-            ld,
         }
     }
 
@@ -302,29 +325,23 @@ impl<T: Real> Kernel<T> for DirectDw<'_, T> {
         unsafe {
             let mut acc = [S::zero(); TAPS];
             for t in 0..TAPS {
-                acc[t] = S::load(self.sums.as_ptr().add(t * self.ld));
+                acc[t] = S::load(self.sums.as_ptr().add(t * LANES));
             }
-            let strip = strip::<T>(g);
-            for i0 in (0..g.out[0]).step_by(strip) {
-                let rows = strip.min(g.out[0] - i0);
-                let mut x = self.src.as_ptr().wrapping_add((i0 + strip) * g.src[1]);
-                let mut dy = self.dy.as_ptr().wrapping_add((i0 + strip) * g.out[1]);
-                for j in (0..g.out[1]).step_by(S::LANES) {
-                    let column = Column::<S>::new(g, j);
-                    let len = rows * column.n;
-                    prefetch_run(x, len);
-                    prefetch_run(dy, len);
-                    x = x.wrapping_add(len);
-                    dy = dy.wrapping_add(len);
+            let planes = (self.src.as_ptr(), self.dy.as_ptr());
+            each_column::<S>(
+                g,
+                planes,
+                #[inline(always)]
+                |column, rows| {
                     if column.whole {
-                        self.column::<S, false>(&mut acc, &column, (i0, rows));
+                        self.column::<S, false>(&mut acc, column, rows);
                     } else {
-                        self.column::<S, true>(&mut acc, &column, (i0, rows));
+                        self.column::<S, true>(&mut acc, column, rows);
                     }
-                }
-            }
+                },
+            );
             for t in 0..TAPS {
-                S::store(self.sums.as_mut_ptr().add(t * self.ld), acc[t]);
+                S::store(self.sums.as_mut_ptr().add(t * LANES), acc[t]);
             }
         }
     }

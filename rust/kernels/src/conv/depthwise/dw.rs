@@ -3,7 +3,7 @@ use super::direct::DirectDw;
 use super::{COPY_BYTES, Conv2d, LANES, Planes, Reads, for_each_run};
 use crate::element::Real;
 use crate::gemm::buffer::Buffer;
-use crate::parallel::{SharedMut, abandoned};
+use crate::parallel::SharedMut;
 use crate::simd::{self, Kernel, Simd, dispatch_on};
 
 /// Gradients of weight and bias: per plane, then added up over the images in order.
@@ -39,7 +39,6 @@ pub(in crate::conv) fn dw<T: Real>(
             let out = unsafe { shared.slice(first * ld, per * ld) };
             out.fill(T::ZERO);
             sums.fill(T::ZERO);
-            let work = (2 * per * pixels * area) as f64;
             if let (true, Some(planes)) = (wanted[0], &planes) {
                 planes.strips(&x[plane * source..][..source], |i0, rows, copy| {
                     for k in 0..per {
@@ -54,12 +53,12 @@ pub(in crate::conv) fn dw<T: Real>(
                         dispatch_on(isa, inner);
                     }
                 });
-            } else if wanted[0] && !abandoned(work) {
+            } else if wanted[0] {
                 for k in 0..per {
                     let x = &x[plane * source..][..source];
                     let dy = &dy[(first + k) * pixels..][..pixels];
                     let sums = &mut sums[k * area * LANES..][..area * LANES];
-                    DirectDw::new(&g, x, dy, sums, LANES).run(isa);
+                    DirectDw::new(&g, x, dy, sums).run(isa);
                 }
             }
             for k in 0..per {

@@ -469,14 +469,7 @@ fn for_each_run<T>(p: &Conv2d, f: &(dyn Fn(Range<usize>) + Sync)) {
 
 /// Runs `f` for the planes of x.
 fn for_each_plane<T>(p: &Conv2d, f: &(dyn Fn(usize) + Sync)) {
-    for_each_run::<T>(p, &|run| {
-        for plane in run {
-            if abandoned(cost::<T>(p).flops / (p.n * p.c) as f64) {
-                return;
-            }
-            f(plane);
-        }
-    });
+    for_each_run::<T>(p, &|run| run.for_each(f));
 }
 
 /// The forward pass.
